@@ -1,0 +1,18 @@
+"""Sparse training by deep weight factorization: swap one line, get exact zeros."""
+
+from dwf_optim.groups import param_groups
+from dwf_optim.learning_rate import DecayBudget, auto_lr_scale, decay_budget
+from dwf_optim.optimizer import DWFOptimizer
+from dwf_optim.report import LayerReport, SparsityReport
+from dwf_optim.sparsify import sparsify
+
+__all__ = [
+    "DWFOptimizer",
+    "DecayBudget",
+    "LayerReport",
+    "SparsityReport",
+    "auto_lr_scale",
+    "decay_budget",
+    "param_groups",
+    "sparsify",
+]

@@ -1,0 +1,67 @@
+"""Loading an optimizer checkpoint without changing a bit of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor
+
+from dwf_optim.state import State
+
+Groups = list[dict[str, Any]]
+
+
+def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, State], Groups]:
+    """Attach a checkpoint to an optimizer's parameters.
+
+    Torch's own loading casts floating state to the parameter's dtype, which rounds the float32 factors
+    of a half-precision model, and shares step counters with the checkpoint. Here everything is copied
+    in the dtype it was saved in.
+
+    Args:
+        groups: The optimizer's parameter groups.
+        state_dict: From `DWFOptimizer.state_dict`; not changed.
+
+    Returns:
+        The state by parameter, and the groups with this optimizer's parameters.
+
+    Raises:
+        ValueError: If the checkpoint is another optimizer's, or its groups have other sizes.
+    """
+    saved_groups: Groups = deepcopy(state_dict["param_groups"])
+    _check(groups, saved_groups)
+    parameters: dict[int, Tensor] = {}
+    for group, saved in zip(groups, saved_groups, strict=True):
+        parameters.update(zip(saved["params"], group["params"], strict=True))
+        saved["params"] = group["params"]
+        if "param_names" in group:
+            saved.setdefault("param_names", group["param_names"])
+    state: defaultdict[Tensor, State] = defaultdict(dict)
+    for index, values in state_dict["state"].items():
+        p = parameters[index]
+        state[p] = {key: _copy(value, p) for key, value in values.items()}
+    return state, saved_groups
+
+
+def _check(groups: Groups, saved: Groups) -> None:
+    sizes, saved_sizes = ([len(g["params"]) for g in some] for some in (groups, saved))
+    if sizes != saved_sizes:
+        raise ValueError(
+            f"the checkpoint's groups hold {saved_sizes} parameters, this optimizer's {sizes}: build it "
+            "over the same parameters and groups"
+        )
+    if not all("depth" in group for group in saved):
+        raise ValueError(
+            "not a checkpoint of DWFOptimizer: a group has no 'depth'. The state of a plain optimizer "
+            "cannot be loaded yet; start from the model's weights"
+        )
+
+
+def _copy(value: Any, p: Tensor) -> Any:
+    if not isinstance(value, Tensor):
+        return deepcopy(value)
+    # Numbers kept once per tensor (a step counter) stay where the base keeps them.
+    return value.clone() if value.ndim == 0 < p.ndim else value.to(device=p.device, copy=True)

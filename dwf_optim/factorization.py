@@ -1,0 +1,170 @@
+"""What a parameter group says about factorization, validated, as one object."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dwf_optim.init import INITS
+
+MAX_DEPTH = 8
+STORAGES = ("full",)
+RESERVED_STORAGES = ("tied", "ephemeral")
+STRUCTURES = (None, "elementwise")
+RESERVED_STRUCTURES = ("filter", "neuron", "input", "head")
+FLUSHES = (None, "dead")
+
+
+@dataclass(frozen=True)
+class Factorization:
+    """The validated factorization options of one parameter group.
+
+    Attributes:
+        depth: ``D``, the number of factors, 1 to 8; 1 leaves the tensors to the base.
+        penalty: ``lambda`` in ``L + lambda ||w||_{2/D}^{2/D}``, finite and >= 0.
+        storage: "full": every factor is kept.
+        init: Name of the initialization; None becomes "preserve".
+        structure: None or "elementwise".
+        lr_scale: "auto" or a positive number.
+        min_ndim: Tensors with fewer dimensions are left to the base, without penalty.
+        flush: "dead" zeroes weights killed by underflow; None does not.
+    """
+
+    depth: int
+    penalty: float
+    storage: str
+    init: str
+    structure: str | None
+    lr_scale: float | Literal["auto"]
+    min_ndim: int
+    flush: str | None
+
+    @classmethod
+    def from_group(cls, group: Mapping[str, Any]) -> Factorization:
+        """Validate a parameter group's options.
+
+        Args:
+            group: Holds every field of this class by name.
+
+        Returns:
+            The validated options.
+
+        Raises:
+            TypeError: If an option has the wrong type.
+            ValueError: If an option has the right type and an impossible value.
+        """
+        options = {key: group[key] for key in cls.option_names()}
+        options["depth"] = _depth(options["depth"])
+        options["penalty"] = _penalty(options["penalty"])
+        options["init"] = "preserve" if options["init"] is None else options["init"]
+        _one_of("init", options["init"], tuple(INITS))
+        _one_of("storage", options["storage"], STORAGES, RESERVED_STORAGES)
+        _one_of("structure", options["structure"], STRUCTURES, RESERVED_STRUCTURES)
+        _one_of("flush", options["flush"], FLUSHES)
+        options["lr_scale"] = _lr_scale(options["lr_scale"])
+        options["min_ndim"] = _count("min_ndim", options["min_ndim"])
+        return cls(**options)
+
+    def factorizes(self, ndim: int) -> bool:
+        """Say whether a tensor with this many dimensions is split into factors."""
+        return self.depth > 1 and ndim >= self.min_ndim
+
+    def penalty_of(self, ndim: int) -> float:
+        """Return the penalty on a tensor with this many dimensions; 0 for those left to the base."""
+        return self.penalty if ndim >= self.min_ndim else 0.0
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        """Return the names of the options, which are the keys of a parameter group."""
+        return tuple(field.name for field in fields(cls))
+
+    def check(self, p: Tensor) -> None:
+        """Refuse a parameter that cannot be trained, or not with factors.
+
+        Raises:
+            TypeError: With the way out.
+        """
+        if not (p.is_floating_point() or p.is_complex()):
+            raise TypeError(
+                f"cannot train a parameter of dtype {p.dtype}: convert it to a floating dtype"
+            )
+        if not self.factorizes(p.ndim):
+            return
+        what = f"({p.dtype}, {p.layout}, shape {tuple(p.shape)})"
+        if p.is_complex():
+            raise TypeError(
+                f"complex parameters {what} are not factorized: give their group depth=1, or make "
+                "torch.view_as_real(p) the parameter"
+            )
+        if p.layout != torch.strided:
+            raise TypeError(f"sparse parameters {what} are not factorized: give their group depth=1")
+
+    def warn_if_unwise(self) -> None:
+        """Warn about options that are legal and nearly always a mistake."""
+        if self.init == "balanced" and self.depth % 2 == 0:
+            warnings.warn(
+                f"init='balanced' with even depth {self.depth}: such a weight can never change its "
+                "sign, so those that start on the wrong side end at zero; use an odd depth, or "
+                "init='preserve'",
+                stacklevel=5,
+            )
+
+
+def _depth(value: object) -> int:
+    depth = _count("depth", value)
+    if not 1 <= depth <= MAX_DEPTH:
+        raise ValueError(f"depth must be between 1 and {MAX_DEPTH}, got {depth}; 3 is the default")
+    return depth
+
+
+def _count(name: str, value: object) -> int:
+    # bool is an Integral in Python, and depth=True is surely a mistake.
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__})")
+    if value < 0:
+        raise ValueError(f"{name} must be >= 0, got {value}")
+    return int(value)
+
+
+def _penalty(value: object) -> float:
+    if value is None:
+        raise TypeError(
+            "penalty is missing: DWFOptimizer needs lambda, the strength of the sparsity penalty, for "
+            "every group, e.g. penalty=3e-4 (0 trains the factors without regularization)"
+        )
+    penalty = _number("penalty", value)
+    if not (math.isfinite(penalty) and penalty >= 0):
+        raise ValueError(f"penalty must be finite and >= 0, got {penalty}")
+    return penalty
+
+
+def _lr_scale(value: object) -> float | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    scale = _number("lr_scale", value)
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"lr_scale must be 'auto' or a finite number > 0, got {scale}")
+    return scale
+
+
+def _number(name: str, value: object) -> float:
+    # Strings are numbers to float(), and bool is a Real: neither is meant.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
+    return float(value)
+
+
+def _one_of(
+    name: str, value: object, known: tuple[object, ...], reserved: tuple[object, ...] = ()
+) -> None:
+    if value in reserved:
+        raise ValueError(f"{name}={value!r} is not implemented yet; use one of {known}")
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}; use one of {known}")

@@ -1,0 +1,196 @@
+"""How a weight is split into factors at the start: the initializations by name.
+
+An initialization draws *candidate* factors; `dwf_optim.factors.match` then rescales them so that
+their product is the weight. Those that re-draw first set the weight to the drawn product (times its
+scale sigma). Candidates are in units of ``sigma^{1/D}``, so that their product is in units of sigma.
+
+To add one, write a function like `_truncated` and a line in `INITS`.
+
+Source: algorithm 1 of Kolb et al., ICLR 2025; independent standard draws fail because the product's
+variance is tiny and its kurtosis ``3^D``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dwf_optim.factors import match, product
+from dwf_optim.learning_rate import REFERENCE_WEIGHT
+
+# The paper's eps, relative to sigma: it publishes no value, and an absolute one can exceed a layer's
+# 2 sigma. 3e-3 at fan-in 784 (sigma 0.05) is 0.06.
+RELATIVE_EPS = 0.06
+
+Draw = Callable[[torch.Size, int, float, torch.Generator, torch.dtype], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Init:
+    """One initialization.
+
+    Attributes:
+        draw: ``(shape, depth, sigma, generator, dtype) -> candidates`` on the CPU.
+        redraws: Whether the model's weights are replaced by the drawn product.
+    """
+
+    draw: Draw
+    redraws: bool
+
+
+def truncation_bounds(sigma: float, depth: int, eps: float = RELATIVE_EPS) -> tuple[float, float]:
+    r"""Return the bounds of ``|f| / sigma^{1/D}`` in algorithm 1.
+
+    .. math:: \epsilon^{1/D} < |f| < \min(1, (2 \sigma)^{1/D})
+
+    with the paper's :math:`\epsilon` being ``eps * sigma``.
+
+    Args:
+        sigma: Standard deviation of the layer's weights, > 0.
+        depth: ``D``.
+        eps: Lower bound of the product in units of sigma, >= 0.
+
+    Returns:
+        ``(low, high)`` with ``0 <= low <= high``. Where the paper's interval is empty (an eps above
+        its upper end), both are the upper end.
+    """
+    high = min(sigma ** (-1 / depth), 2 ** (1 / depth))
+    return min(eps ** (1 / depth), high), high
+
+
+def _truncated(
+    shape: torch.Size,
+    depth: int,
+    sigma: float,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+    eps: float = RELATIVE_EPS,
+) -> list[Tensor]:
+    """Draw truncated normals through the inverse CDF: one draw each, however narrow the interval."""
+    low, high = truncation_bounds(sigma, depth, eps)
+    cdf_low, cdf_high = math.erf(low / math.sqrt(2)), math.erf(high / math.sqrt(2))
+
+    def draw() -> Tensor:
+        uniform = torch.rand(shape, generator=generator, dtype=dtype)
+        quantile = uniform.mul_(cdf_high - cdf_low).add_(cdf_low)
+        size = torch.erfinv(quantile).mul_(math.sqrt(2)).clamp_(low, high)
+        sign = torch.randint(0, 2, shape, generator=generator, dtype=dtype).mul_(2).sub_(1)
+        return size.mul_(sign)
+
+    return [draw() for _ in range(depth)]
+
+
+def _normal(
+    shape: torch.Size, depth: int, sigma: float, generator: torch.Generator, dtype: torch.dtype
+) -> list[Tensor]:
+    return [torch.randn(shape, generator=generator, dtype=dtype) for _ in range(depth)]
+
+
+def _equal(
+    shape: torch.Size, depth: int, sigma: float, generator: torch.Generator, dtype: torch.dtype
+) -> list[Tensor]:
+    return [torch.ones(shape, dtype=dtype) for _ in range(depth)]
+
+
+INITS: dict[str, Init] = {
+    "preserve": Init(_truncated, redraws=False),
+    "balanced": Init(_equal, redraws=False),
+    "dwf": Init(_truncated, redraws=True),
+    "varmatch": Init(_normal, redraws=True),
+}
+
+
+def generator_for(seed: int, position: int) -> torch.Generator:
+    """Make the random generator of one parameter.
+
+    Every rank of a distributed run makes the same one, and the user's own random stream is not
+    touched.
+
+    Args:
+        seed: The optimizer's seed.
+        position: The parameter's position among all parameters of the optimizer.
+
+    Returns:
+        A CPU generator.
+    """
+    # torch's CPU generator reads 32 bits of its seed, so the two numbers are hashed into 32 bits.
+    digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=4).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def spread(weight: Tensor) -> float:
+    """Return the layer's sigma: the standard deviation of its weights about zero.
+
+    Every usual init has mean zero, so the root mean square is its sigma, and unlike the deviation
+    from the mean it is zero for an all-zero tensor only.
+
+    Args:
+        weight: Any shape; an empty one has spread 0.
+
+    Returns:
+        The root mean square, computed in float64.
+
+    Raises:
+        ValueError: If the weight holds NaN or infinity.
+    """
+    if weight.numel() == 0:
+        return 0.0
+    sigma = float(weight.detach().double().square().mean().sqrt())
+    if not math.isfinite(sigma):
+        raise ValueError(
+            f"a weight of shape {tuple(weight.shape)} holds NaN or infinity and cannot be split into "
+            "factors: initialize the model, or load a sound checkpoint, before the first step"
+        )
+    return sigma
+
+
+def redraw(weight: Tensor, init: str, depth: int, sigma: float, generator: torch.Generator) -> None:
+    """Replace a weight, in place, by ``sigma`` times the product of drawn candidates.
+
+    Args:
+        weight: The model's parameter.
+        init: A name in `INITS` that re-draws.
+        depth: ``D``.
+        sigma: The scale to draw at.
+        generator: From `generator_for`.
+    """
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
+    weight.copy_(product(candidates).mul_(sigma))
+
+
+def factorize(
+    weight: Tensor, init: str, depth: int, sigma: float, generator: torch.Generator
+) -> list[Tensor]:
+    """Split a weight into factors whose product is the weight to 2 ulp of the factors' dtype.
+
+    An all-zero tensor would never train (every factor gradient is zero), so there one factor is zero
+    and the others are ``w_ref^{1/D}``; its product is still zero.
+
+    Args:
+        weight: The model's parameter, any floating dtype and layout.
+        init: A name in `INITS`.
+        depth: ``D >= 2``.
+        sigma: The layer's sigma, 0 for an all-zero tensor.
+        generator: From `generator_for`.
+
+    Returns:
+        ``D`` tensors with the weight's shape, layout and device, in float32 or wider.
+    """
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    factors = [torch.empty_like(weight, dtype=dtype) for _ in range(depth)]
+    if sigma == 0:
+        for factor in factors[:-1]:
+            factor.fill_(REFERENCE_WEIGHT ** (1 / depth))
+        factors[-1].zero_()
+        return factors
+    candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
+    matched = match([candidate.to(weight.device) for candidate in candidates], weight)
+    for factor, value in zip(factors, matched, strict=True):
+        factor.copy_(value)
+    return factors

@@ -1,0 +1,189 @@
+r"""The factor-space learning rate: one scale per group, its usable window, and the decay budget.
+
+A step of size eta on balanced factors moves the weight by about ``D |w|^{2-2/D} eta`` times the
+gradient (SGD-type bases), or by about ``D |w|^{1-1/D} eta`` (Adam-type bases, whose step does not
+depend on the gradient's size). `auto_lr_scale` undoes that at one reference magnitude, so that ``lr``
+keeps the meaning it has for the dense base.
+
+The same scaled rate drives the penalty: a weight without gradient shrinks, for SGD-type bases and
+whatever the depth, as ``exp(-2 lambda sum_t eta_t)``. Below a certain ``lambda sum eta`` NO weight can
+become zero; `decay_budget` says so before or after a run.
+
+To judge: the laws are derived, not published (docs/method notes of this project); the windows are
+those in which `benchmarks/results/lr_window.md` saw training succeed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+BaseKind = Literal["sgd", "adam"]
+
+# A typical |weight| that matters after training.
+REFERENCE_WEIGHT = 0.13
+
+# Where a weight that is not needed starts its way to zero: the scale of usual inits.
+TYPICAL_START = 0.05
+
+# The collapse threshold of the paper: the spacing of float32 at 1.
+FLOAT32_EPS = 2.0**-23
+
+
+def auto_lr_scale(depth: int, kind: BaseKind) -> float:
+    r"""Return the number that turns a dense learning rate into a factor-space one.
+
+    .. math:: s = \frac{1}{D\, w_{ref}^{2 - 2/D}} \text{ (SGD-type)}, \qquad
+              s = \frac{1}{D\, w_{ref}^{1 - 1/D}} \text{ (Adam-type)}
+
+    with :math:`w_{ref} = 0.13`: 3.8 / 5.1 / 5.3 and 1.4 / 1.3 / 1.2 at depth 2 / 3 / 4.
+
+    Args:
+        depth: ``D``; 1 gives exactly 1.
+        kind: "sgd" where a step is proportional to the gradient, "adam" where it is not.
+
+    Returns:
+        The factor-space rate is ``lr`` times this.
+    """
+    if depth == 1:
+        return 1.0
+    exponent = 2 - 2 / depth if kind == "sgd" else 1 - 1 / depth
+    return 1 / (depth * math.pow(REFERENCE_WEIGHT, exponent))
+
+
+@dataclass(frozen=True)
+class DecayBudget:
+    """Whether a run's penalty can drive weights to zero at all.
+
+    Attributes:
+        available: ``lambda * sum_t eta_t``, momentum and scale included.
+        required: What takes a weight from its start to the collapse threshold without gradient.
+        penalty_needed: The lambda that would just do, other things equal; inf at zero rates.
+        steps_needed: The steps that would just do, at the mean rate; inf at zero rate or penalty.
+    """
+
+    available: float
+    required: float
+    penalty_needed: float
+    steps_needed: float
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a weight that gets no gradient reaches the threshold."""
+        return self.available >= self.required
+
+    def advice(self) -> str:
+        """Say in one sentence what is missing and what would do."""
+        needed = f"the decay budget lambda * sum(lr) is {self.available:.3g} of {self.required:.3g}"
+        if self.reachable:
+            return f"{needed}: weights without gradient reach zero"
+        return (
+            f"{needed} needed for a weight to reach zero: raise penalty to "
+            f"{self.penalty_needed:.2g} or train for {self.steps_needed:.0f} steps"
+        )
+
+
+def required_decay(start: float = TYPICAL_START, threshold: float = FLOAT32_EPS) -> float:
+    """Return the ``lambda * sum eta`` that shrinks a weight from ``start`` to ``threshold``.
+
+    Args:
+        start: |weight| to start from.
+        threshold: |weight| at which it counts as zero.
+
+    Returns:
+        ``ln(start / threshold) / 2``: 6.5 for the defaults.
+    """
+    if not 0 < threshold < start:
+        raise ValueError(f"need 0 < threshold < start, got threshold {threshold}, start {start}")
+    return math.log(start / threshold) / 2
+
+
+def momentum_gain(group: dict[str, object]) -> float:
+    """Return by how much heavy-ball momentum multiplies the sum of learning rates.
+
+    Args:
+        group: A parameter group; ``momentum`` and ``dampening`` count, where they exist.
+
+    Returns:
+        ``(1 - dampening) / (1 - momentum)``; 1 for a base without momentum.
+    """
+    momentum = float(group.get("momentum") or 0.0)  # type: ignore[arg-type]
+    dampening = float(group.get("dampening") or 0.0) if momentum else 0.0  # type: ignore[arg-type]
+    return (1 - dampening) / (1 - momentum) if momentum < 1 else math.inf
+
+
+def decay_budget(
+    lr: float | Iterable[float] | Callable[[int], float],
+    *,
+    penalty: float,
+    steps: int,
+    lr_scale: float = 1.0,
+    momentum: float = 0.0,
+    start: float = TYPICAL_START,
+    threshold: float = FLOAT32_EPS,
+) -> DecayBudget:
+    r"""Say whether weights can reach zero under a schedule; for SGD-type bases.
+
+    A weight without gradient shrinks as :math:`e^{-2 \lambda \sum_t \eta_t / (1 - \mu)}`, whatever the
+    depth, with :math:`\eta_t = s \cdot lr_t`. Adam-type bases normalize the penalty away and follow no
+    such law.
+
+    Args:
+        lr: A constant rate, one rate a step, or a function of the step (from 0).
+        penalty: ``lambda``.
+        steps: How many steps are taken.
+        lr_scale: ``s``; `auto_lr_scale` gives the default's.
+        momentum: ``mu``.
+        start: |weight| to start from.
+        threshold: |weight| at which it counts as zero.
+
+    Returns:
+        The budget.
+
+    Raises:
+        ValueError: If a number is out of range, or ``lr`` has fewer rates than ``steps``.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    if not (penalty >= 0 and 0 <= momentum < 1 and lr_scale > 0):
+        raise ValueError(
+            "need penalty >= 0, 0 <= momentum < 1 and lr_scale > 0, got "
+            f"penalty {penalty}, momentum {momentum}, lr_scale {lr_scale}"
+        )
+    if callable(lr):
+        total = math.fsum(lr(step) for step in range(steps))
+    elif isinstance(lr, Iterable):
+        rates = list(lr)
+        if len(rates) < steps:
+            raise ValueError(f"lr has {len(rates)} rates for {steps} steps; give one a step")
+        total = math.fsum(rates[:steps])
+    else:
+        total = lr * steps
+    travelled = total * lr_scale / (1 - momentum)
+    return budget_from_travel(travelled * penalty, travelled, steps, required_decay(start, threshold))
+
+
+def budget_from_travel(available: float, travelled: float, steps: int, required: float) -> DecayBudget:
+    """Build a budget from sums already taken, as the optimizer keeps them.
+
+    Args:
+        available: ``sum_t lambda_t eta_t``.
+        travelled: ``sum_t eta_t``.
+        steps: How many steps that was.
+        required: From `required_decay`.
+
+    Returns:
+        The budget.
+    """
+    return DecayBudget(
+        available=available,
+        required=required,
+        penalty_needed=required / travelled if travelled > 0 else math.inf,
+        steps_needed=math.ceil(steps * required / available) if available > 0 else math.inf,
+    )
+
+
+def warn_outside_window(lr: float, depth: int, kind: BaseKind) -> None:
+    """Warn, once a group, about a rate at which training is not expected to work."""

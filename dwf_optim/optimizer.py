@@ -1,0 +1,439 @@
+"""`DWFOptimizer`: groups, state, step, checkpoint. The maths is in `dwf_optim.factors`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+# torch.compiler.disable would do the same and import all of dynamo, which takes seconds.
+from torch._compile import _disable_dynamo
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
+
+from dwf_optim.base import Engine, constructor_options
+from dwf_optim.checkpoint import unpack
+from dwf_optim.factorization import Factorization
+from dwf_optim.factors import zero_where
+from dwf_optim.init import INITS
+from dwf_optim.learning_rate import (
+    TYPICAL_START,
+    DecayBudget,
+    auto_lr_scale,
+    budget_from_travel,
+    momentum_gain,
+    required_decay,
+    warn_outside_window,
+)
+from dwf_optim.state import State, get_base_states, get_factors, put_base_states
+from dwf_optim.step import BACKENDS, Slot, StepOptions, plain, resolve_backend
+from dwf_optim.store import FactorStore
+
+# Group keys that are not options: what a run has fixed or summed up, saved with it.
+_RUN_KEYS = {"resolved_lr_scale": None, "lr_sum": 0.0, "penalty_sum": 0.0, "steps": 0}
+
+# What a group holds for us; everything else in it is the base's.
+_OWN_KEYS = frozenset((*Factorization.option_names(), *_RUN_KEYS, "params", "param_names"))
+
+
+class _Member(NamedTuple):
+    """A parameter's place in the optimizer."""
+
+    p: Tensor
+    position: int
+    name: str
+    group: dict[str, Any]
+
+
+class DWFOptimizer(Optimizer):
+    r"""Train a dense model towards exact zeros by stepping hidden factors of its weights.
+
+    Every weight is ``w = f_1 * ... * f_D``. A step turns the weight's gradient into the factors',
+    lets any elementwise base optimizer step them, and writes the product back:
+
+    .. math::
+
+        g_d = g \prod_{e \ne d} f_e + \tfrac{2 \lambda}{D} f_d, \qquad
+        f_d \leftarrow \text{base}(f_d, g_d), \qquad w \leftarrow \prod_d f_d
+
+    Plain L2 on the factors is, at every minimum, the non-convex penalty
+    :math:`\lambda \|w\|_{2/D}^{2/D}` on the weights (D = 2: L1). The model's modules, forward and
+    backward stay as they are. Afterwards `dwf_optim.sparsify` makes nearly zero exactly zero.
+
+    Args:
+        params: Tensors, named tensors or groups, as in torch. Every option below except ``base``,
+            ``backend`` and ``seed`` may stand in a group.
+        lr: Learning rate, with the meaning it has for the dense base; None takes the base's default.
+        penalty: ``lambda``, finite and >= 0. Required, here or in every group. At depth 1 the base
+            sees ``2 lambda w`` added to the gradient.
+        base: Class of the base optimizer.
+        depth: ``D``, 1 to 8. 1 is the base itself, bit for bit at penalty 0.
+        init: How the factors start: "preserve" (default), "balanced", "dwf" or "varmatch"; the last
+            two re-draw the weights at construction.
+        storage: "full", every factor is kept in the state, in float32 or wider.
+        structure: None or "elementwise".
+        lr_scale: Factor-space rate over ``lr``: "auto" (by depth and base), or a number; 1.0 is the
+            paper's raw rate.
+        min_ndim: Tensors with fewer dimensions (biases, norms) are stepped by the base as they are.
+        backend: "auto", "blocked" or "reference".
+        flush: "dead" makes weights that underflow has killed exactly zero; None leaves them.
+        seed: Of the random factor draws, which do not touch torch's own random stream.
+        **base_options: Passed to ``base``. A weight_decay acts on tensors without factors only.
+
+    Raises:
+        TypeError: For an option of the wrong type, a base instance, integer or complex parameters.
+        ValueError: For an option out of range, or a base that cannot work on factors.
+
+    At a learning rate of 0 neither factors nor weights are written; the base's state advances as
+    the base's own does.
+
+    Source: Kolb, Weber, Bischl, Rügamer, "Deep Weight Factorization", ICLR 2025, arXiv 2502.02496.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor | None = None,
+        *,
+        penalty: float | None = None,
+        base: type[Optimizer] = torch.optim.SGD,
+        depth: int = 3,
+        init: str | None = None,
+        storage: str = "full",
+        structure: str | None = None,
+        lr_scale: float | str = "auto",
+        min_ndim: int = 2,
+        backend: str = "auto",
+        flush: str | None = "dead",
+        seed: int = 0,
+        **base_options: Any,
+    ) -> None:
+        if lr is not None:
+            base_options["lr"] = lr
+        self.base = base
+        self.backend = backend
+        self.seed = seed
+        resolve_backend(backend)
+        self._engine = Engine(base, base_options)
+        self._asked_for_weight_decay = bool(base_options.get("weight_decay"))
+        self._store = FactorStore(seed)
+        own = {
+            "depth": depth,
+            "penalty": penalty,
+            "init": init,
+            "storage": storage,
+            "structure": structure,
+            "lr_scale": lr_scale,
+            "min_ndim": min_ndim,
+            "flush": flush,
+        }
+        super().__init__(params, {**self._engine.defaults, **own, **_RUN_KEYS})
+
+    @classmethod
+    def wrap(cls, optimizer: Optimizer, *, penalty: float, **options: Any) -> DWFOptimizer:
+        """Build a `DWFOptimizer` from a built optimizer, with its class, groups and options.
+
+        Args:
+            optimizer: Any elementwise optimizer that has not stepped yet.
+            penalty: ``lambda``.
+            **options: Other options of `DWFOptimizer` (``depth``, ``init``, ...).
+
+        Returns:
+            A new optimizer over the same parameters. Drop the old one, and give LR schedulers the
+            new one.
+
+        Raises:
+            TypeError: If ``optimizer`` is not an optimizer.
+            ValueError: If it has already stepped.
+        """
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"wrap takes a built torch optimizer, got {optimizer!r}; for a class, use "
+                "DWFOptimizer(params, base=...)"
+            )
+        if any(optimizer.state.values()):
+            raise ValueError(
+                f"{type(optimizer).__name__} has already stepped, and its state cannot be carried over "
+                "yet; wrap it before the first step"
+            )
+        groups = [dict(group) for group in optimizer.param_groups]
+        for group in groups:
+            if names := group.pop("param_names", None):
+                group["params"] = list(zip(names, group["params"], strict=True))
+        defaults = constructor_options(type(optimizer), optimizer.defaults)
+        return cls(groups, base=type(optimizer), penalty=penalty, **{**defaults, **options})
+
+    # ------------------------------------------------------------------ groups
+
+    @_disable_dynamo
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group, as in torch; every factorization option may stand in it.
+
+        Args:
+            param_group: ``{"params": ..., option: value, ...}``.
+
+        Raises:
+            TypeError: As the constructor.
+            ValueError: As the constructor. The optimizer is then left as it was.
+        """
+        asked_for_weight_decay = self._asked_for_weight_decay or bool(
+            isinstance(param_group, dict) and param_group.get("weight_decay")
+        )
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        try:
+            factorization = Factorization.from_group(group)
+            self._engine.validate(group)
+            for p in group["params"]:
+                factorization.check(p)
+        except Exception:
+            self.param_groups.pop()
+            raise
+        factorization.warn_if_unwise()
+        members = [m for m in self._members(group) if factorization.factorizes(m.p.ndim)]
+        if members and asked_for_weight_decay and group.get("weight_decay"):
+            warnings.warn(
+                f"weight_decay={group['weight_decay']} acts on tensors without factors only: on factors "
+                "L2 is the penalty itself (weight_decay wd on them would be penalty D wd / 2)",
+                stacklevel=4,
+            )
+            self._asked_for_weight_decay = False  # said once
+        if INITS[factorization.init].redraws:
+            with torch.no_grad():
+                for member in members:
+                    self._store.redraw(member.p, member.position, factorization)
+
+    def _members(self, only: dict[str, Any] | None = None) -> Iterator[_Member]:
+        """Go through the parameters, of one group or of all."""
+        position = 0
+        for group in self.param_groups:
+            names = group.get("param_names")
+            for index, p in enumerate(group["params"]):
+                if only is None or only is group:
+                    name = names[index] if names else f"parameter number {position}"
+                    yield _Member(p, position, name, group)
+                position += 1
+
+    def factorized(self) -> Iterator[Tensor]:
+        """Go through the parameters that are split into factors, in order."""
+        for group in self.param_groups:
+            factorization = Factorization.from_group(group)
+            yield from (p for p in group["params"] if factorization.factorizes(p.ndim))
+
+    @torch.no_grad()
+    def factors(self, parameter: Tensor) -> list[Tensor]:
+        """Return the factors of one parameter; made now if no step has made them yet.
+
+        Args:
+            parameter: One of the optimizer's parameters.
+
+        Returns:
+            The ``D`` factors themselves, in product order, not copies; empty for a parameter that is not
+            factorized.
+
+        Raises:
+            ValueError: If the optimizer does not hold the parameter.
+        """
+        for member in self._members():
+            if member.p is parameter:
+                factorization = Factorization.from_group(member.group)
+                if not factorization.factorizes(parameter.ndim):
+                    return []
+                return get_factors(self._state_of(member, factorization), factorization.depth)
+        raise ValueError(
+            f"the optimizer holds no such parameter (shape {tuple(parameter.shape)}); add it with "
+            "add_param_group first"
+        )
+
+    def _state_of(self, member: _Member, factorization: Factorization) -> State:
+        p, position, name, _ = member
+        return self._store.state_of(self.state, p, position, name, factorization)
+
+    @torch.no_grad()
+    def zero_(self, parameter: Tensor, mask: Tensor) -> None:
+        """Set masked weights to zero for good: weight, factors and the base's state.
+
+        A zero whose factors are all zero has zero gradient and no momentum left, so it stays zero.
+        Parameters that are not factorized are zeroed too, but their next gradient revives them.
+
+        Args:
+            parameter: One of the optimizer's parameters.
+            mask: Boolean, of its shape; True where it becomes zero.
+
+        Raises:
+            ValueError: If the optimizer does not hold the parameter, or the shapes differ.
+        """
+        if mask.shape != parameter.shape:
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}, the parameter {tuple(parameter.shape)}"
+            )
+        factors = self.factors(parameter)  # makes the state, or refuses a stranger
+        parameter.masked_fill_(mask, 0)
+        zero_where(mask, list(self.state.get(parameter, {}).values()))
+        if factors:
+            self._store.note_write(parameter)
+
+    def decay_budgets(self, threshold: float) -> list[DecayBudget]:
+        """Say, for each group that has stepped, how far its penalty could have shrunk weights.
+
+        Args:
+            threshold: |weight| that counts as zero.
+
+        Returns:
+            One budget a group; none for Adam-type bases, which follow no such law, nor for thresholds at
+            which ordinary weights count as zero anyway.
+        """
+        if self._engine.kind != "sgd" or not 0 < threshold < TYPICAL_START:
+            return []
+        required = required_decay(threshold=threshold)
+        return [
+            budget_from_travel(group["penalty_sum"], group["lr_sum"], group["steps"], required)
+            for group in self.param_groups
+            if group["steps"] > 0
+        ]
+
+    # -------------------------------------------------------------------- step
+
+    @_disable_dynamo
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step.
+
+        Args:
+            closure: Optional; re-evaluates the model, calls backward and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            TypeError: If a factorized parameter has a sparse gradient.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        factorization = Factorization.from_group(group)
+        options = {key: value for key, value in group.items() if key not in _OWN_KEYS}
+        factorized: list[_Member] = []
+        unfactorized: list[tuple[Tensor, float]] = []
+        for member in self._members(group):
+            p = member.p
+            if p.grad is None:
+                continue
+            penalty = factorization.penalty_of(p.ndim)
+            split = factorization.factorizes(p.ndim)
+            if p.grad.layout != torch.strided and (split or penalty > 0):
+                raise TypeError(
+                    f"{member.name} has a sparse gradient ({p.grad.layout}), which factors and the penalty "
+                    "cannot take; make it dense (nn.Embedding(sparse=False)), or give its group depth=1 "
+                    "and penalty=0"
+                )
+            if split:
+                factorized.append(member)
+            else:
+                unfactorized.append((p, penalty))
+        if factorized:
+            self._step_factors(group, factorization, options, factorized)
+        if unfactorized:
+            after = plain.step(self._engine, options, unfactorized, self.state)
+            _keep_changes(group, options, after)
+
+    def _step_factors(
+        self,
+        group: dict[str, Any],
+        factorization: Factorization,
+        options: dict[str, Any],
+        members: list[_Member],
+    ) -> None:
+        depth, penalty = factorization.depth, factorization.penalty
+        states = [self._state_of(member, factorization) for member in members]
+        slots = [
+            Slot(p, p.grad, get_factors(state, depth), get_base_states(state, depth))
+            for (p, *_), state in zip(members, states, strict=True)
+            if p.grad is not None
+        ]
+        scale = self._fix_lr_scale(group, factorization)
+        lr = float(options["lr"])
+        step_options = StepOptions(
+            base={**options, "lr": options["lr"] * scale, "weight_decay": 0.0},
+            penalty=-penalty if options.get("maximize") else penalty,
+            flush=factorization.flush == "dead",
+            write=lr != 0,
+        )
+        step = BACKENDS[resolve_backend(self.backend)]
+        after = step(self._engine, step_options, slots)
+        for state, slot in zip(states, slots, strict=True):
+            put_base_states(state, slot.states)
+            self._store.note_write(slot.weight)
+        _keep_changes(group, step_options.base, after)
+        travelled = lr * scale * momentum_gain(options)
+        group["lr_sum"] += travelled
+        group["penalty_sum"] += travelled * penalty
+        group["steps"] += 1
+
+    def _fix_lr_scale(self, group: dict[str, Any], factorization: Factorization) -> float:
+        if factorization.lr_scale != "auto":
+            return factorization.lr_scale
+        if group["resolved_lr_scale"] is None:
+            kind = self._engine.kind
+            group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, kind)
+            warn_outside_window(float(group["lr"]), factorization.depth, kind)
+        return float(group["resolved_lr_scale"])
+
+    # -------------------------------------------------------------- checkpoint
+
+    @_disable_dynamo
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a checkpoint, every tensor in the dtype it was saved in.
+
+        Args:
+            state_dict: From `state_dict` of a `DWFOptimizer` over the same parameters; copied.
+
+        Raises:
+            ValueError: If it is another optimizer's checkpoint, or its groups have other sizes.
+        """
+        state_dict = state_dict.copy()
+        for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
+            replaced = pre_hook(self, state_dict)
+            if replaced is not None:
+                state_dict = replaced
+        state, groups = unpack(self.param_groups, state_dict)
+        self.__setstate__({"state": state, "param_groups": groups})
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and deepcopy carry: options, groups and state, not the engine."""
+        kept = ("base", "backend", "seed", "_store", "_asked_for_weight_decay")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in kept}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore from pickle, deepcopy or load_state_dict."""
+        super().__setstate__(state)
+        self._store.forget_writes()
+        for group in self.param_groups:
+            for key, value in self.defaults.items():
+                group.setdefault(key, value)
+        if not hasattr(self, "_engine"):
+            options = {key: value for key, value in self.defaults.items() if key not in _OWN_KEYS}
+            self._engine = Engine(self.base, constructor_options(self.base, options))
+
+    def __repr__(self) -> str:
+        """Name the base, then list the groups as torch does."""
+        name = type(self).__name__
+        return super().__repr__().replace(f"{name} (", f"{name}[{self.base.__name__}] (", 1)
+
+
+def _keep_changes(group: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Keep in a group what the base changed in its own, such as a counter."""
+    for key, value in after.items():
+        if value is not before.get(key):
+            group[key] = value

@@ -1,0 +1,60 @@
+"""The checkpoint format: which keys a parameter's optimizer state has.
+
+A parameter that is not factorized has exactly the base optimizer's keys. A factorized one has, for
+each factor ``d``, ``factor.d`` (the factor) and ``base.d.KEY`` (what the base calls ``KEY``). Values
+are tensors and numbers only. Changing a name here breaks users' checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+State = dict[str, Any]
+
+
+def factor_key(d: int) -> str:
+    """Return the key of factor ``d`` (counted from 0)."""
+    return f"factor.{d}"
+
+
+def base_prefix(d: int) -> str:
+    """Return what the keys of factor ``d``'s base state begin with."""
+    return f"base.{d}."
+
+
+def get_factors(state: State, depth: int) -> list[Tensor]:
+    """Return the factors held in a parameter's state, in product order; the tensors themselves."""
+    return [state[factor_key(d)] for d in range(depth)]
+
+
+def get_base_states(state: State, depth: int) -> list[State]:
+    """Return one dict per factor, as the base optimizer would keep it; its tensors are shared."""
+    views: list[State] = [{} for _ in range(depth)]
+    prefixes = [base_prefix(d) for d in range(depth)]
+    for key, value in state.items():
+        for view, prefix in zip(views, prefixes, strict=True):
+            if key.startswith(prefix):
+                view[key[len(prefix) :]] = value
+    return views
+
+
+def put_factors(state: State, factors: Sequence[Tensor]) -> None:
+    """Store the factors in a parameter's state."""
+    for d, factor in enumerate(factors):
+        state[factor_key(d)] = factor
+
+
+def put_base_states(state: State, views: Sequence[State]) -> None:
+    """Store what the base optimizer keeps for each factor in a parameter's state."""
+    for d, view in enumerate(views):
+        prefix = base_prefix(d)
+        for key, value in view.items():
+            state[prefix + key] = value
+
+
+def has_factors(state: State) -> bool:
+    """Say whether a parameter's state holds factors."""
+    return factor_key(0) in state

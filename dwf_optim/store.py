@@ -1,0 +1,115 @@
+"""Where the factors of each weight come from, and that they still agree with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dwf_optim.factorization import Factorization
+from dwf_optim.factors import match, product, zero_where
+from dwf_optim.init import factorize, generator_for, redraw, spread
+from dwf_optim.state import State, get_factors, has_factors, put_factors
+
+
+class FactorStore:
+    """Makes factors when they are first needed, and re-makes them when the weight was written since.
+
+    The factors themselves live in the optimizer's state; this object only knows what the state cannot
+    hold: who wrote a weight last.
+
+    Args:
+        seed: Of the random draws; each parameter has its own stream, by its position.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        # Sigma of each re-drawn tensor by position: its draw is repeated when its state is made.
+        self._redrawn: dict[int, float] = {}
+        # (version, address) of each weight when we last wrote it; if they differ, another did since.
+        self._written: dict[Tensor, tuple[int, int]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Drop what is of this process: a copy or a resumed run compares every weight once."""
+        return {"seed": self.seed, "_redrawn": self._redrawn, "_written": {}}
+
+    def forget_writes(self) -> None:
+        """Compare every weight with its factors at the next step."""
+        self._written.clear()
+
+    def note_write(self, p: Tensor) -> None:
+        """Remember that the weight, as it now stands, is the product of its factors."""
+        self._written[p] = (p._version, p.data_ptr())
+
+    def redraw(self, p: Tensor, position: int, factorization: Factorization) -> None:
+        """Replace a weight by a draw of its initialization.
+
+        Args:
+            p: The parameter, written in place; left alone if it is all zero and so has no scale.
+            position: Its position in the optimizer.
+            factorization: Its group's, with an initialization that re-draws.
+        """
+        sigma = spread(p)
+        if sigma > 0:
+            self._redrawn[position] = sigma
+            generator = generator_for(self.seed, position)
+            redraw(p, factorization.init, factorization.depth, sigma, generator)
+
+    def state_of(
+        self,
+        states: MutableMapping[Tensor, State],
+        p: Tensor,
+        position: int,
+        name: str,
+        factorization: Factorization,
+    ) -> State:
+        """Return a factorized parameter's state, in agreement with the weight as it now stands.
+
+        Args:
+            states: The optimizer's state; gains an entry if the parameter has none.
+            p: The parameter.
+            position: Its position in the optimizer.
+            name: For messages.
+            factorization: Its group's.
+
+        Returns:
+            The state itself, not a copy.
+        """
+        state = states.get(p)
+        if state is None or not has_factors(state):
+            state = self._make(p, position, name, factorization)
+            states[p] = state
+        elif self._written.get(p) != (p._version, p.data_ptr()):
+            _take_over(p, state, factorization.depth)
+        self.note_write(p)
+        return state
+
+    def _make(self, p: Tensor, position: int, name: str, factorization: Factorization) -> State:
+        sigma = self._redrawn.get(position) or spread(p)
+        if sigma == 0 and p.numel() > 0:
+            warnings.warn(
+                f"{name} of shape {tuple(p.shape)} is all zero, which factors cannot leave by "
+                "themselves: one factor starts at zero and the others do not, so that it trains",
+                stacklevel=2,
+            )
+        state: State = {}
+        generator = generator_for(self.seed, position)
+        put_factors(state, factorize(p, factorization.init, factorization.depth, sigma, generator))
+        return state
+
+
+def _take_over(p: Tensor, state: State, depth: int) -> None:
+    """Re-factorize what was written to a weight from outside, keeping ratios, signs and base state.
+
+    Where the outside wrote zero, factors and base state become zero too.
+    """
+    factors = get_factors(state, depth)
+    changed = product(factors).to(p.dtype) != p
+    if not bool(changed.any()):
+        return
+    for factor, value in zip(factors, match(factors, p), strict=True):
+        factor.copy_(torch.where(changed, value, factor))
+    zero_where(changed & (p == 0), list(state.values()))
