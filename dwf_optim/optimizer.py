@@ -198,7 +198,7 @@ class DWFOptimizer(Optimizer):
             warnings.warn(
                 f"weight_decay={group['weight_decay']} acts on tensors without factors only: on factors "
                 "L2 is the penalty itself (weight_decay wd on them would be penalty D wd / 2)",
-                stacklevel=4,
+                stacklevel=5,
             )
             self._asked_for_weight_decay = False  # said once
         if INITS[factorization.init].redraws:
@@ -332,7 +332,7 @@ class DWFOptimizer(Optimizer):
             split = factorization.factorizes(p.ndim)
             if p.grad.layout != torch.strided and (split or penalty > 0):
                 raise TypeError(
-                    f"{member.name} has a sparse gradient ({p.grad.layout}), which factors and the penalty "
+                    f"{member.name} has a sparse gradient ({p.grad.layout}), which factors and penalty "
                     "cannot take; make it dense (nn.Embedding(sparse=False)), or give its group depth=1 "
                     "and penalty=0"
                 )
