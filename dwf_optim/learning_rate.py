@@ -9,16 +9,17 @@ The same scaled rate drives the penalty: a weight without gradient shrinks, for 
 whatever the depth, as ``exp(-2 lambda sum_t eta_t)``. Below a certain ``lambda sum eta`` NO weight can
 become zero; `decay_budget` says so before or after a run.
 
-To judge: the laws are derived, not published (docs/method notes of this project); the windows are
-those in which `benchmarks/results/lr_window.md` saw training succeed.
+The laws are derived, not published. How well they hold, and at which rates training works, is measured
+in ``benchmarks/results/lr_window.md``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 BaseKind = Literal["sgd", "adam"]
 
@@ -27,6 +28,15 @@ REFERENCE_WEIGHT = 0.13
 
 # Where a weight that is not needed starts its way to zero: the scale of usual inits.
 TYPICAL_START = 0.05
+
+# lr / (1 - momentum) beyond which training failed in benchmarks/results/lr_window.md, whatever penalty
+# and input scaling: below the first number it barely moved, above the second it diverged or stalled. The
+# upper ends are by depth, half way (by ratio) between the last rate that worked and the first that did
+# not; depths that are not listed have the smallest.
+LR_WINDOW: dict[BaseKind, tuple[float, dict[int, float]]] = {
+    "sgd": (0.01, {2: 1.7, 3: 1.7, 4: 0.55}),
+    "adam": (1e-5, {2: 0.055}),
+}
 
 # The collapse threshold of the paper: the spacing of float32 at 1.
 FLOAT32_EPS = 2.0**-23
@@ -100,7 +110,7 @@ def required_decay(start: float = TYPICAL_START, threshold: float = FLOAT32_EPS)
     return math.log(start / threshold) / 2
 
 
-def momentum_gain(group: dict[str, object]) -> float:
+def momentum_gain(group: Mapping[str, Any]) -> float:
     """Return by how much heavy-ball momentum multiplies the sum of learning rates.
 
     Args:
@@ -109,8 +119,8 @@ def momentum_gain(group: dict[str, object]) -> float:
     Returns:
         ``(1 - dampening) / (1 - momentum)``; 1 for a base without momentum.
     """
-    momentum = float(group.get("momentum") or 0.0)  # type: ignore[arg-type]
-    dampening = float(group.get("dampening") or 0.0) if momentum else 0.0  # type: ignore[arg-type]
+    momentum = float(group.get("momentum") or 0.0)
+    dampening = float(group.get("dampening") or 0.0) if momentum else 0.0
     return (1 - dampening) / (1 - momentum) if momentum < 1 else math.inf
 
 
@@ -185,5 +195,27 @@ def budget_from_travel(available: float, travelled: float, steps: int, required:
     )
 
 
-def warn_outside_window(lr: float, depth: int, kind: BaseKind) -> None:
-    """Warn, once a group, about a rate at which training is not expected to work."""
+def warn_outside_window(group: Mapping[str, Any], depth: int, kind: BaseKind) -> None:
+    """Warn about a learning rate at which training is not expected to work.
+
+    The rate judged is the highest the group says it will have: schedulers note ``initial_lr`` and
+    ``max_lr``. Momentum counts as the factor by which it lengthens steps.
+
+    Args:
+        group: A parameter group.
+        depth: ``D >= 2``.
+        kind: The base's.
+    """
+    rates = [group[key] for key in ("lr", "initial_lr", "max_lr") if group.get(key) is not None]
+    rate = max(float(rate) for rate in rates) * momentum_gain(group)
+    low, highs = LR_WINDOW[kind]
+    high = highs.get(depth, min(highs.values()))
+    if low < rate < high or rate == 0:
+        return
+    effect = "barely moved" if rate <= low else "diverged or stalled"
+    warnings.warn(
+        f"lr outside the usable window: lr / (1 - momentum) is {rate:.3g}, and at depth {depth} it should "
+        f"be between {low:.3g} and {high:.3g}; beyond, training {effect} where we measured it (README, "
+        "Results). Change lr, or set lr_scale to choose the factor-space rate yourself",
+        stacklevel=9,  # past step's decorators, to the line that called it
+    )

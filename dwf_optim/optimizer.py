@@ -385,7 +385,7 @@ class DWFOptimizer(Optimizer):
         if group["resolved_lr_scale"] is None:
             kind = self._engine.kind
             group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, kind)
-            warn_outside_window(float(group["lr"]), factorization.depth, kind)
+            warn_outside_window(group, factorization.depth, kind)
         return float(group["resolved_lr_scale"])
 
     # -------------------------------------------------------------- checkpoint
