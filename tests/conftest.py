@@ -1,0 +1,32 @@
+"""Hypothesis profiles, the `gpu` marker, and the number of threads."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from hypothesis import settings
+
+# Timings on shared machines say nothing, so no profile has a deadline.
+# `ci` draws the same examples every time.
+settings.register_profile(
+    "ci", max_examples=50, derandomize=True, database=None, deadline=None, print_blob=True
+)
+settings.register_profile("dev", deadline=None, print_blob=True)
+settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# Sums are split by thread: with a fixed number the last bits do not depend on the machine.
+# Two, not one, so that the parallel paths run; more gains nothing on tensors this small.
+torch.set_num_threads(2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` on a machine without CUDA."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)
