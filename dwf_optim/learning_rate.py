@@ -206,6 +206,8 @@ def warn_outside_window(group: Mapping[str, Any], depth: int, kind: BaseKind) ->
         depth: ``D >= 2``.
         kind: The base's.
     """
+    if kind == "adam" and "betas" not in group:
+        return  # measured with Adam; what a rate means for Adadelta or Rprop is another matter
     rates = [group[key] for key in ("lr", "initial_lr", "max_lr") if group.get(key) is not None]
     rate = max(float(rate) for rate in rates) * momentum_gain(group)
     low, highs = LR_WINDOW[kind]
@@ -214,7 +216,7 @@ def warn_outside_window(group: Mapping[str, Any], depth: int, kind: BaseKind) ->
         return
     effect = "barely moved" if rate <= low else "diverged or stalled"
     warnings.warn(
-        f"lr outside the usable window: lr / (1 - momentum) is {rate:.3g}, and at depth {depth} it should "
+        f"lr outside the usable window: lr / (1 - momentum) is {rate:.3g}, at depth {depth} it should "
         f"be between {low:.3g} and {high:.3g}; beyond, training {effect} where we measured it (README, "
         "Results). Change lr, or set lr_scale to choose the factor-space rate yourself",
         stacklevel=9,  # past step's decorators, to the line that called it
