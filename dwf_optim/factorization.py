@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dwf_optim.init import INITS
+from dwf_optim.notify import warn
 
 MAX_DEPTH = 8
 STORAGES = ("full",)
@@ -109,11 +109,10 @@ class Factorization:
     def warn_if_unwise(self) -> None:
         """Warn about options that are legal and nearly always a mistake."""
         if self.init == "balanced" and self.depth % 2 == 0:
-            warnings.warn(
+            warn(
                 f"init='balanced' with even depth {self.depth}: such a weight can never change its "
                 "sign, so those that start on the wrong side end at zero; use an odd depth, or "
                 "init='preserve'",
-                stacklevel=5,
             )
 
 

@@ -140,8 +140,12 @@ def spread(weight: Tensor) -> float:
     """
     if weight.numel() == 0:
         return 0.0
-    sigma = float(weight.detach().double().square().mean().sqrt())
-    if not math.isfinite(sigma):
+    largest = float(weight.detach().abs().max())
+    if math.isfinite(largest):
+        # In units of the largest, because squares of float64 weights can leave float64's range.
+        relative = weight.detach().double() / largest if largest > 0 else weight.detach().double()
+        sigma = largest * float(relative.square().mean().sqrt())
+    else:
         raise ValueError(
             f"a weight of shape {tuple(weight.shape)} holds NaN or infinity and cannot be split into "
             "factors: initialize the model, or load a sound checkpoint, before the first step"
@@ -150,7 +154,7 @@ def spread(weight: Tensor) -> float:
 
 
 def redraw(weight: Tensor, init: str, depth: int, sigma: float, generator: torch.Generator) -> None:
-    """Replace a weight, in place, by ``sigma`` times the product of drawn candidates.
+    """Replace a weight, in place, by ``sigma`` times the product of drawn candidates; zeros stay.
 
     Args:
         weight: The model's parameter.
@@ -161,7 +165,8 @@ def redraw(weight: Tensor, init: str, depth: int, sigma: float, generator: torch
     """
     dtype = torch.promote_types(weight.dtype, torch.float32)
     candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
-    weight.copy_(product(candidates).mul_(sigma))
+    drawn = product(candidates).mul_(sigma).to(weight.device)
+    weight.copy_(drawn.masked_fill_(weight == 0, 0))
 
 
 def factorize(

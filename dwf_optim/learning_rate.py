@@ -16,10 +16,11 @@ in ``benchmarks/results/lr_window.md``.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from dwf_optim.notify import warn
 
 BaseKind = Literal["sgd", "adam"]
 
@@ -215,9 +216,8 @@ def warn_outside_window(group: Mapping[str, Any], depth: int, kind: BaseKind) ->
     if low < rate < high or rate == 0:
         return
     effect = "barely moved" if rate <= low else "diverged or stalled"
-    warnings.warn(
+    warn(
         f"lr outside the usable window: lr / (1 - momentum) is {rate:.3g}, at depth {depth} it should "
         f"be between {low:.3g} and {high:.3g}; beyond, training {effect} where we measured it (README, "
         "Results). Change lr, or set lr_scale to choose the factor-space rate yourself",
-        stacklevel=9,  # past step's decorators, to the line that called it
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from dwf_optim.learning_rate import (
     required_decay,
     warn_outside_window,
 )
+from dwf_optim.notify import warn
 from dwf_optim.state import State, get_base_states, get_factors, put_base_states
 from dwf_optim.step import BACKENDS, Slot, StepOptions, plain, resolve_backend
 from dwf_optim.store import FactorStore
@@ -119,6 +119,7 @@ class DWFOptimizer(Optimizer):
         resolve_backend(backend)
         self._engine = Engine(base, base_options)
         self._asked_for_weight_decay = bool(base_options.get("weight_decay"))
+        self._warned_of_weight_decay = False
         self._store = FactorStore(seed)
         own = {
             "depth": depth,
@@ -154,7 +155,7 @@ class DWFOptimizer(Optimizer):
                 f"wrap takes a built torch optimizer, got {optimizer!r}; for a class, use "
                 "DWFOptimizer(params, base=...)"
             )
-        if any(optimizer.state.values()):
+        if any(_has_stepped(state) for state in optimizer.state.values()):
             raise ValueError(
                 f"{type(optimizer).__name__} has already stepped, and its state cannot be carried over "
                 "yet; wrap it before the first step"
@@ -179,9 +180,7 @@ class DWFOptimizer(Optimizer):
             TypeError: As the constructor.
             ValueError: As the constructor. The optimizer is then left as it was.
         """
-        asked_for_weight_decay = self._asked_for_weight_decay or bool(
-            isinstance(param_group, dict) and param_group.get("weight_decay")
-        )
+        asked = isinstance(param_group, dict) and bool(param_group.get("weight_decay"))
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -189,22 +188,28 @@ class DWFOptimizer(Optimizer):
             self._engine.validate(group)
             for p in group["params"]:
                 factorization.check(p)
+            factorization.warn_if_unwise()
+            members = {
+                member.position: member.p
+                for member in self._members(group)
+                if factorization.factorizes(member.p.ndim)
+            }
+            if members and (asked or self._asked_for_weight_decay):
+                self._warn_of_weight_decay(group)
+            if INITS[factorization.init].redraws:
+                with torch.no_grad():
+                    self._store.redraw(members, factorization)
         except Exception:
             self.param_groups.pop()
             raise
-        factorization.warn_if_unwise()
-        members = [m for m in self._members(group) if factorization.factorizes(m.p.ndim)]
-        if members and asked_for_weight_decay and group.get("weight_decay"):
-            warnings.warn(
+
+    def _warn_of_weight_decay(self, group: dict[str, Any]) -> None:
+        if group.get("weight_decay") and not self._warned_of_weight_decay:
+            self._warned_of_weight_decay = True
+            warn(
                 f"weight_decay={group['weight_decay']} acts on tensors without factors only: on factors "
-                "L2 is the penalty itself (weight_decay wd on them would be penalty D wd / 2)",
-                stacklevel=5,
+                "L2 is the penalty itself (weight_decay wd on them would be penalty D wd / 2)"
             )
-            self._asked_for_weight_decay = False  # said once
-        if INITS[factorization.init].redraws:
-            with torch.no_grad():
-                for member in members:
-                    self._store.redraw(member.p, member.position, factorization)
 
     def _members(self, only: dict[str, Any] | None = None) -> Iterator[_Member]:
         """Go through the parameters, of one group or of all."""
@@ -412,24 +417,36 @@ class DWFOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and deepcopy carry: options, groups and state, not the engine."""
-        kept = ("base", "backend", "seed", "_store", "_asked_for_weight_decay")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in kept}}
+        kept = ("base", "backend", "seed", "_store")
+        private = ("_asked_for_weight_decay", "_warned_of_weight_decay")
+        return {
+            **super().__getstate__(),
+            **{name: getattr(self, name) for name in (*kept, *private)},
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from pickle, deepcopy or load_state_dict."""
         super().__setstate__(state)
         self._store.forget_writes()
-        for group in self.param_groups:
-            for key, value in self.defaults.items():
-                group.setdefault(key, value)
         if not hasattr(self, "_engine"):
             options = {key: value for key, value in self.defaults.items() if key not in _OWN_KEYS}
             self._engine = Engine(self.base, constructor_options(self.base, options))
+        # A checkpoint of an older version lacks the options that came later. (Torch adds keys of its own
+        # to self.defaults, which are no options of this base.)
+        known = {k: v for k, v in self.defaults.items() if k in _OWN_KEYS or k in self._engine.defaults}
+        for group in self.param_groups:
+            for key, value in known.items():
+                group.setdefault(key, value)
 
     def __repr__(self) -> str:
         """Name the base, then list the groups as torch does."""
         name = type(self).__name__
         return super().__repr__().replace(f"{name} (", f"{name}[{self.base.__name__}] (", 1)
+
+
+def _has_stepped(state: State) -> bool:
+    # Adagrad fills its state when it is built, with a step count of 0.
+    return float(state["step"]) > 0 if "step" in state else bool(state)
 
 
 def _keep_changes(group: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:

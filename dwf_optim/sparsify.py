@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +13,7 @@ from tqdm.auto import tqdm
 
 from dwf_optim.groups import factorizable
 from dwf_optim.learning_rate import FLOAT32_EPS
+from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
 from dwf_optim.report import LayerReport, SparsityReport
 
@@ -79,6 +79,11 @@ def sparsify(
         masks = [w.abs() <= limit for w in tensors]
         if optimizer is not None and not any(bool(mask.any()) for mask in masks):
             _warn_if_hopeless(optimizer, limit)
+    after = None
+    if evaluate is not None:
+        # Before anything is committed, because a user's function may fail.
+        with _masked(tensors, masks):
+            after = _score(evaluate, model)
     for weight, mask in zip(tensors, masks, strict=True):
         if optimizer is None:
             weight.masked_fill_(mask, 0)
@@ -88,7 +93,6 @@ def sparsify(
         LayerReport(name, tuple(w.shape), w.numel(), int(torch.count_nonzero(w)))
         for name, w in weights.items()
     )
-    after = None if evaluate is None else _score(evaluate, model)
     report = SparsityReport(layers, limit, before, after)
     logger.info("sparsify: %d of %d weights left", report.nonzero, report.total)
     return report
@@ -220,8 +224,7 @@ def _warn_if_hopeless(optimizer: DWFOptimizer, threshold: float) -> None:
     budgets = optimizer.decay_budgets(threshold)
     if budgets and not any(budget.reachable for budget in budgets):
         best = max(budgets, key=lambda budget: budget.available)
-        warnings.warn(
+        warn(
             f"no weight is at or below the threshold {threshold:.3g}, and none could be: "
             f"{best.advice()}; or sparsify by a target sparsity or a tolerance",
-            stacklevel=3,
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from dwf_optim.factorization import Factorization
 from dwf_optim.factors import match, product, zero_where
 from dwf_optim.init import factorize, generator_for, redraw, spread
+from dwf_optim.notify import warn
 from dwf_optim.state import State, get_factors, has_factors, put_factors
 
 
@@ -44,19 +44,22 @@ class FactorStore:
         """Remember that the weight, as it now stands, is the product of its factors."""
         self._written[p] = (p._version, p.data_ptr())
 
-    def redraw(self, p: Tensor, position: int, factorization: Factorization) -> None:
-        """Replace a weight by a draw of its initialization.
+    def redraw(self, members: Mapping[int, Tensor], factorization: Factorization) -> None:
+        """Replace weights by a draw of their initialization; zeros stay zero.
 
         Args:
-            p: The parameter, written in place; left alone if it is all zero and so has no scale.
-            position: Its position in the optimizer.
-            factorization: Its group's, with an initialization that re-draws.
+            members: Parameters by position, written in place.
+            factorization: Their group's, with an initialization that re-draws.
+
+        Raises:
+            ValueError: If one holds NaN or infinity; nothing is written then.
         """
-        sigma = spread(p)
-        if sigma > 0:
-            self._redrawn[position] = sigma
-            generator = generator_for(self.seed, position)
-            redraw(p, factorization.init, factorization.depth, sigma, generator)
+        sigmas = {position: spread(p) for position, p in members.items()}
+        for position, p in members.items():
+            if sigmas[position] > 0:
+                self._redrawn[position] = sigmas[position]
+                generator = generator_for(self.seed, position)
+                redraw(p, factorization.init, factorization.depth, sigmas[position], generator)
 
     def state_of(
         self,
@@ -90,10 +93,9 @@ class FactorStore:
     def _make(self, p: Tensor, position: int, name: str, factorization: Factorization) -> State:
         sigma = self._redrawn.get(position) or spread(p)
         if sigma == 0 and p.numel() > 0:
-            warnings.warn(
+            warn(
                 f"{name} of shape {tuple(p.shape)} is all zero, which factors cannot leave by "
                 "themselves: one factor starts at zero and the others do not, so that it trains",
-                stacklevel=2,
             )
         state: State = {}
         generator = generator_for(self.seed, position)
@@ -104,10 +106,16 @@ class FactorStore:
 def _take_over(p: Tensor, state: State, depth: int) -> None:
     """Re-factorize what was written to a weight from outside, keeping ratios, signs and base state.
 
-    Where the outside wrote zero, factors and base state become zero too.
+    Where the outside wrote zero, factors and base state become zero too. A difference of up to D ulp is
+    no write: factors represent a weight that they have not yet stepped to that precision only.
     """
     factors = get_factors(state, depth)
-    changed = product(factors).to(p.dtype) != p
+    held = product(factors).to(p.dtype)
+    precision = torch.finfo(factors[0].dtype)
+    margin = p.abs().mul_(depth * precision.eps).add_(depth * precision.tiny * precision.eps)
+    # Written so that NaN, which compares false, counts as a change.
+    same = torch.where(p == 0, held == 0, (held - p).abs() <= margin)
+    changed = ~same
     if not bool(changed.any()):
         return
     for factor, value in zip(factors, match(factors, p), strict=True):

@@ -9,6 +9,8 @@ per tensor (a step counter) is given to every piece as it was before the step.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -56,65 +58,97 @@ def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, A
 
 def _step_large(engine: Engine, options: StepOptions, slot: Slot) -> dict[str, Any]:
     """Step a tensor of more than one block, piece by piece."""
-    flat = all(tensor.is_contiguous() for tensor in _elementwise(slot))
-    length = slot.weight.numel() if flat else slot.weight.shape[0]
-    count = min(length, math.ceil(slot.weight.numel() / BLOCK))
-    bounds = [length * i // count for i in range(count + 1)]
+    cut = _Cut.of(slot)
     after: list[State] = [dict(state) for state in slot.states]
     base = options.base
     scratch: list[Tensor] = []
-    for begin, end in pairwise(bounds):
-        rows = slice(begin, end)
+    for rows in cut.pieces():
+        factors = [cut.view(factor, rows) for factor in slot.factors]
         piece = Slot(
-            weight=_view(slot.weight, rows, flat),
-            grad=_view(slot.grad, rows, flat),
-            factors=[_view(factor, rows, flat) for factor in slot.factors],
-            states=[_cut(state, slot.weight.shape, rows, flat) for state in slot.states],
+            weight=cut.view(slot.weight, rows),
+            grad=cut.view(slot.grad, rows),
+            # A base's fused kernel walks raw memory, so it must not be given gaps.
+            factors=[factor.contiguous() for factor in factors],
+            states=[_take(state, slot.weight.shape, cut, rows) for state in slot.states],
         )
         if not scratch or scratch[0].shape != piece.weight.shape:
             scratch = [torch.empty_like(factor) for factor in piece.factors]
         base = reference.step(engine, options, [piece], scratch=[scratch])
+        for factor, stepped in zip(factors, piece.factors, strict=True):
+            _write_back(factor, stepped)
         for whole, part, factor in zip(after, piece.states, slot.factors, strict=True):
-            _paste(whole, part, factor, rows, flat)
+            _put(whole, part, factor, cut, rows)
     for state, whole in zip(slot.states, after, strict=True):
         state.clear()
         state.update(whole)
     return base
 
 
-def _elementwise(slot: Slot) -> list[Tensor]:
-    """List every tensor of a slot that has one element for each weight."""
-    values = [value for state in slot.states for value in state.values()]
-    shaped = [v for v in values if isinstance(v, Tensor) and v.shape == slot.weight.shape]
-    return [slot.weight, slot.grad, *slot.factors, *shaped]
+@dataclass(frozen=True)
+class _Cut:
+    """How tensors of one shape are cut: flat in storage order, else along the outermost dimension.
+
+    Attributes:
+        order: The dimensions from the longest stride of the first factor to the shortest.
+        flat: Whether all tensors are contiguous in that order.
+        length: Elements if flat, else size of the outermost dimension.
+        count: Number of pieces.
+    """
+
+    order: tuple[int, ...]
+    flat: bool
+    length: int
+    count: int
+
+    @classmethod
+    def of(cls, slot: Slot) -> _Cut:
+        strides = slot.factors[0].stride()
+        order = tuple(sorted(range(len(strides)), key=lambda dim: -strides[dim]))
+        values = [value for state in slot.states for value in state.values()]
+        shaped = [v for v in values if isinstance(v, Tensor) and v.shape == slot.weight.shape]
+        tensors = [slot.weight, slot.grad, *slot.factors, *shaped]
+        flat = all(tensor.permute(order).is_contiguous() for tensor in tensors)
+        size = slot.weight.numel()
+        length = size if flat else slot.weight.shape[order[0]]
+        return cls(order, flat, length, min(length, math.ceil(size / BLOCK)))
+
+    def pieces(self) -> Iterator[slice]:
+        """Cut into pieces as even as can be: none is so short that it looks like a number."""
+        for begin, end in pairwise(self.length * i // self.count for i in range(self.count + 1)):
+            yield slice(begin, end)
+
+    def view(self, tensor: Tensor, rows: slice) -> Tensor:
+        """Return a piece of a tensor, sharing its memory."""
+        tensor = tensor.permute(self.order)
+        return tensor.view(-1)[rows] if self.flat else tensor[rows]
 
 
-def _view(tensor: Tensor, rows: slice, flat: bool) -> Tensor:
-    return tensor.view(-1)[rows] if flat else tensor[rows]
-
-
-def _cut(state: State, shape: torch.Size, rows: slice, flat: bool) -> State:
-    """Take a piece of a base state: views of what is elementwise, copies of what is per tensor."""
+def _take(state: State, shape: torch.Size, cut: _Cut, rows: slice) -> State:
+    """Take a piece of a base state: what is elementwise in pieces, what is per tensor copied."""
     part: State = {}
     for key, value in state.items():
         if not isinstance(value, Tensor):
             part[key] = value
         elif value.shape == shape:
-            part[key] = _view(value, rows, flat)
+            part[key] = cut.view(value, rows).contiguous()
         else:
             part[key] = value.clone()
     return part
 
 
-def _paste(whole: State, part: State, like: Tensor, rows: slice, flat: bool) -> None:
+def _put(whole: State, part: State, like: Tensor, cut: _Cut, rows: slice) -> None:
     """Put a piece's base state back, making room at the first step."""
-    shape = _view(like, rows, flat).shape
+    shape = cut.view(like, rows).shape
     for key, value in part.items():
         if not (isinstance(value, Tensor) and value.shape == shape):
             whole[key] = value
             continue
         if not isinstance(whole.get(key), Tensor):
             whole[key] = torch.empty_like(like, dtype=value.dtype)
-        target = _view(whole[key], rows, flat)
-        if target.data_ptr() != value.data_ptr():
-            target.copy_(value)
+        _write_back(cut.view(whole[key], rows), value)
+
+
+def _write_back(target: Tensor, value: Tensor) -> None:
+    """Copy unless it is the same memory."""
+    if target.data_ptr() != value.data_ptr():
+        target.copy_(value)

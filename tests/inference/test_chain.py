@@ -37,9 +37,7 @@ def sparse_model(
     return nn.Sequential(*modules[:-2])
 
 
-def reference_and_bound(
-    model: nn.Sequential, batch: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def reference_and_bound(model: nn.Sequential, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The dense output in float64 and how far any summation order in the model's dtype may be off.
 
     A dot product of n terms plus bias errs by at most gamma * (|w| |x| + |b|) with

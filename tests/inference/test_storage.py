@@ -81,9 +81,7 @@ def test_truncated_files_are_refused(folder: Path, content: bytes, data: st.Data
 
 
 @given(data=st.data())
-def test_a_flipped_bit_never_changes_a_number(
-    folder: Path, content: bytes, data: st.DataObject
-) -> None:
+def test_a_flipped_bit_never_changes_a_number(folder: Path, content: bytes, data: st.DataObject) -> None:
     damaged = bytearray(content)
     damaged[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path = folder / "flipped.csr"
@@ -137,9 +135,7 @@ def test_ids_outside_the_matrix_are_refused(tmp_path: Path, column: int) -> None
         read_csr(path)
 
 
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.csr"
     write_csr(path, example())
     before = path.read_bytes()
