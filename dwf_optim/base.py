@@ -134,6 +134,11 @@ def constructor_options(base: type[Optimizer], options: dict[str, Any]) -> dict[
     return {key: value for key, value in options.items() if key in parameters}
 
 
+def constructor_default(base: type[Optimizer], option: str) -> Any:
+    """Return what an optimizer's constructor takes for an option that is not given."""
+    return inspect.signature(base).parameters[option].default
+
+
 def _undecorated_step(base: type[Optimizer]) -> Callable[[Optimizer], object]:
     """Return the step below torch's hook wrapper: hooks and profiler ranges belong to our step."""
     step: Any = base.step

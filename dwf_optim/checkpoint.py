@@ -23,16 +23,21 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
 
     Args:
         groups: The optimizer's parameter groups.
-        state_dict: From `DWFOptimizer.state_dict`; not changed.
+        state_dict: From `state_dict` of a `DWFOptimizer`, or of its base; not changed.
 
     Returns:
         The state by parameter, and the groups with this optimizer's parameters.
 
     Raises:
-        ValueError: If the checkpoint is another optimizer's, or its groups have other sizes.
+        ValueError: If its groups have other sizes.
     """
     saved_groups: Groups = deepcopy(state_dict["param_groups"])
-    _check(groups, saved_groups)
+    sizes, saved_sizes = ([len(g["params"]) for g in some] for some in (groups, saved_groups))
+    if sizes != saved_sizes:
+        raise ValueError(
+            f"the checkpoint's groups hold {saved_sizes} parameters, this optimizer's {sizes}: build it "
+            "over the same parameters and groups"
+        )
     parameters: dict[int, Tensor] = {}
     for group, saved in zip(groups, saved_groups, strict=True):
         parameters.update(zip(saved["params"], group["params"], strict=True))
@@ -46,18 +51,9 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
     return state, saved_groups
 
 
-def _check(groups: Groups, saved: Groups) -> None:
-    sizes, saved_sizes = ([len(g["params"]) for g in some] for some in (groups, saved))
-    if sizes != saved_sizes:
-        raise ValueError(
-            f"the checkpoint's groups hold {saved_sizes} parameters, this optimizer's {sizes}: build it "
-            "over the same parameters and groups"
-        )
-    if not all("depth" in group for group in saved):
-        raise ValueError(
-            "not a checkpoint of DWFOptimizer: a group has no 'depth'. The state of a plain optimizer "
-            "cannot be loaded yet; start from the model's weights"
-        )
+def is_plain(groups: Groups) -> bool:
+    """Say whether checkpoint groups are those of an optimizer that knows no factors."""
+    return not any("depth" in group for group in groups)
 
 
 def _copy(value: Any, p: Tensor) -> Any:

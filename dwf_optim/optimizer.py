@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +14,9 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from dwf_optim.base import Engine, constructor_options
-from dwf_optim.checkpoint import unpack
+from dwf_optim.base import Engine, constructor_default, constructor_options
+from dwf_optim.checkpoint import is_plain, unpack
+from dwf_optim.convert import check_convertible, convert_state, has_stepped
 from dwf_optim.factorization import Factorization
 from dwf_optim.factors import zero_where
 from dwf_optim.init import INITS
@@ -138,7 +140,8 @@ class DWFOptimizer(Optimizer):
         """Build a `DWFOptimizer` from a built optimizer, with its class, groups and options.
 
         Args:
-            optimizer: Any elementwise optimizer that has not stepped yet.
+            optimizer: Any elementwise optimizer. If it has stepped, its state is converted
+                (`dwf_optim.convert`), and the run goes on in factor space.
             penalty: ``lambda``.
             **options: Other options of `DWFOptimizer` (``depth``, ``init``, ...).
 
@@ -148,24 +151,29 @@ class DWFOptimizer(Optimizer):
 
         Raises:
             TypeError: If ``optimizer`` is not an optimizer.
-            ValueError: If it has already stepped.
+            ValueError: If it has stepped and its state cannot be converted.
         """
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"wrap takes a built torch optimizer, got {optimizer!r}; for a class, use "
                 "DWFOptimizer(params, base=...)"
             )
-        if any(_has_stepped(state) for state in optimizer.state.values()):
-            raise ValueError(
-                f"{type(optimizer).__name__} has already stepped, and its state cannot be carried over "
-                "yet; wrap it before the first step"
-            )
+        defaults = constructor_options(type(optimizer), optimizer.defaults)
         groups = [dict(group) for group in optimizer.param_groups]
+        if "weight_decay" in defaults and defaults["weight_decay"] == constructor_default(
+            type(optimizer), "weight_decay"
+        ):
+            # What nobody asked for is no reason for a warning: AdamW's default.
+            usual = defaults.pop("weight_decay")
+            for group in groups:
+                if group["weight_decay"] == usual:
+                    del group["weight_decay"]
         for group in groups:
             if names := group.pop("param_names", None):
                 group["params"] = list(zip(names, group["params"], strict=True))
-        defaults = constructor_options(type(optimizer), optimizer.defaults)
-        return cls(groups, base=type(optimizer), penalty=penalty, **{**defaults, **options})
+        wrapped = cls(groups, base=type(optimizer), penalty=penalty, **{**defaults, **options})
+        wrapped.state.update(wrapped._convert(optimizer.state))
+        return wrapped
 
     # ------------------------------------------------------------------ groups
 
@@ -399,8 +407,12 @@ class DWFOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint, every tensor in the dtype it was saved in.
 
+        The plain base's checkpoint is converted (`dwf_optim.convert`): load the model's weights first,
+        and the run goes on in factor space.
+
         Args:
-            state_dict: From `state_dict` of a `DWFOptimizer` over the same parameters; copied.
+            state_dict: From `state_dict` of a `DWFOptimizer`, or of its base, over the same parameters;
+                copied.
 
         Raises:
             ValueError: If it is another optimizer's checkpoint, or its groups have other sizes.
@@ -411,9 +423,46 @@ class DWFOptimizer(Optimizer):
             if replaced is not None:
                 state_dict = replaced
         state, groups = unpack(self.param_groups, state_dict)
-        self.__setstate__({"state": state, "param_groups": groups})
+        if is_plain(groups):
+            self._load_plain(state, groups)
+        else:
+            self.__setstate__({"state": state, "param_groups": groups})
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
+
+    def _load_plain(self, states: Mapping[Tensor, State], groups: list[dict[str, Any]]) -> None:
+        expected = self._engine.defaults.keys()
+        for saved in groups:
+            if missing := sorted(expected - saved.keys() - {"differentiable"}):
+                raise ValueError(
+                    f"neither a checkpoint of DWFOptimizer nor of its base {self.base.__name__}: a "
+                    f"group lacks {missing}; load it into the optimizer it was saved from"
+                )
+        # All of it is converted before any of it is taken.
+        converted = self._convert(states)
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            group.update(saved)
+        self.state.update(converted)
+
+    @torch.no_grad()
+    def _convert(self, states: Mapping[Tensor, State]) -> dict[Tensor, State]:
+        """Turn the base's state into ours."""
+        members = [m for m in self._members() if m.p in states and has_stepped(states[m.p])]
+        split = {m.p for m in members} & set(self.factorized())
+        for p in split:
+            check_convertible(self.base, states[p], p.shape)
+        converted: dict[Tensor, State] = {}
+        for member in members:
+            p, group = member.p, member.group
+            if p in split:
+                factorization = Factorization.from_group(group)
+                own = dict(self._state_of(member, factorization))
+                factors = get_factors(own, factorization.depth)
+                put_base_states(own, convert_state(self.base, states[p], factors))
+                converted[p] = own
+            else:
+                converted[p] = deepcopy(states[p])
+        return converted
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and deepcopy carry: options, groups and state, not the engine."""
@@ -442,11 +491,6 @@ class DWFOptimizer(Optimizer):
         """Name the base, then list the groups as torch does."""
         name = type(self).__name__
         return super().__repr__().replace(f"{name} (", f"{name}[{self.base.__name__}] (", 1)
-
-
-def _has_stepped(state: State) -> bool:
-    # Adagrad fills its state when it is built, with a step count of 0.
-    return float(state["step"]) > 0 if "step" in state else bool(state)
 
 
 def _keep_changes(group: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:

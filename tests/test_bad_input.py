@@ -140,13 +140,8 @@ def test_the_bases_own_refusals_come_through() -> None:
 
 
 def test_wrap_refuses() -> None:
-    model = mlp()
     with pytest.raises(TypeError, match=r"wrap takes a built .* got <class .*base="):
         DWFOptimizer.wrap(torch.optim.SGD, penalty=1e-3)
-    stepped = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    train(model, stepped, 1)
-    with pytest.raises(ValueError, match="SGD has already stepped"):
-        DWFOptimizer.wrap(stepped, penalty=1e-3)
 
 
 # ---------------------------------------------------------------------------------- parameters
@@ -258,8 +253,6 @@ def test_foreign_checkpoints() -> None:
     model = mlp()
     optimizer = dwf(model, BASES[0])
     before = optimizer.state_dict()
-    with pytest.raises(ValueError, match="not a checkpoint of DWFOptimizer"):
-        optimizer.load_state_dict(torch.optim.SGD(model.parameters(), lr=0.1).state_dict())
     other = build()
     with pytest.raises(ValueError, match=r"hold \[1\] parameters, this optimizer's \[4\]"):
         optimizer.load_state_dict(other.state_dict())
