@@ -116,6 +116,18 @@ class Factorization:
             )
 
 
+# What a group holds beside options: what a run has fixed or summed up, saved with it.
+RUN_KEYS: dict[str, Any] = {"resolved_lr_scale": None, "lr_sum": 0.0, "penalty_sum": 0.0, "steps": 0}
+
+# All keys of a group that are ours or torch's; everything else is the base's.
+OWN_KEYS = frozenset((*Factorization.option_names(), *RUN_KEYS, "params", "param_names"))
+
+
+def base_options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a parameter group tells the base: ``lr``, ``momentum``, ..."""
+    return {key: value for key, value in group.items() if key not in OWN_KEYS}
+
+
 def _depth(value: object) -> int:
     depth = _count("depth", value)
     if not 1 <= depth <= MAX_DEPTH:

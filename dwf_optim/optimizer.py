@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,37 +17,20 @@ from torch.optim.optimizer import ParamsT
 from dwf_optim.base import Engine, constructor_default, constructor_options
 from dwf_optim.checkpoint import is_plain, unpack
 from dwf_optim.convert import check_convertible, convert_state, has_stepped
-from dwf_optim.factorization import Factorization
+from dwf_optim.factorization import OWN_KEYS, RUN_KEYS, Factorization
 from dwf_optim.factors import zero_where
 from dwf_optim.init import INITS
 from dwf_optim.learning_rate import (
     TYPICAL_START,
     DecayBudget,
-    auto_lr_scale,
     budget_from_travel,
-    momentum_gain,
     required_decay,
-    warn_outside_window,
 )
 from dwf_optim.notify import warn
-from dwf_optim.state import State, get_base_states, get_factors, put_base_states
-from dwf_optim.step import BACKENDS, Slot, StepOptions, plain, resolve_backend
-from dwf_optim.store import FactorStore
-
-# Group keys that are not options: what a run has fixed or summed up, saved with it.
-_RUN_KEYS = {"resolved_lr_scale": None, "lr_sum": 0.0, "penalty_sum": 0.0, "steps": 0}
-
-# What a group holds for us; everything else in it is the base's.
-_OWN_KEYS = frozenset((*Factorization.option_names(), *_RUN_KEYS, "params", "param_names"))
-
-
-class _Member(NamedTuple):
-    """A parameter's place in the optimizer."""
-
-    p: Tensor
-    position: int
-    name: str
-    group: dict[str, Any]
+from dwf_optim.state import State, get_factors, put_base_states
+from dwf_optim.step import BACKENDS, resolve_backend
+from dwf_optim.step.group import check_gradients, step_group
+from dwf_optim.store import FactorStore, Member
 
 
 class DWFOptimizer(Optimizer):
@@ -133,7 +116,7 @@ class DWFOptimizer(Optimizer):
             "min_ndim": min_ndim,
             "flush": flush,
         }
-        super().__init__(params, {**self._engine.defaults, **own, **_RUN_KEYS})
+        super().__init__(params, {**self._engine.defaults, **own, **RUN_KEYS})
 
     @classmethod
     def wrap(cls, optimizer: Optimizer, *, penalty: float, **options: Any) -> DWFOptimizer:
@@ -190,23 +173,19 @@ class DWFOptimizer(Optimizer):
         """
         asked = isinstance(param_group, dict) and bool(param_group.get("weight_decay"))
         super().add_param_group(param_group)
-        group = self.param_groups[-1]
+        *_, (group, members) = self._members_by_group()
         try:
             factorization = Factorization.from_group(group)
             self._engine.validate(group)
             for p in group["params"]:
                 factorization.check(p)
             factorization.warn_if_unwise()
-            members = {
-                member.position: member.p
-                for member in self._members(group)
-                if factorization.factorizes(member.p.ndim)
-            }
-            if members and (asked or self._asked_for_weight_decay):
+            factorized = [member for member in members if factorization.factorizes(member.p.ndim)]
+            if factorized and (asked or self._asked_for_weight_decay):
                 self._warn_of_weight_decay(group)
             if INITS[factorization.init].redraws:
                 with torch.no_grad():
-                    self._store.redraw(members, factorization)
+                    self._store.redraw(factorized, factorization)
         except Exception:
             self.param_groups.pop()
             raise
@@ -219,16 +198,16 @@ class DWFOptimizer(Optimizer):
                 "L2 is the penalty itself (weight_decay wd on them would be penalty D wd / 2)"
             )
 
-    def _members(self, only: dict[str, Any] | None = None) -> Iterator[_Member]:
-        """Go through the parameters, of one group or of all."""
+    def _members_by_group(self) -> Iterator[tuple[dict[str, Any], list[Member]]]:
         position = 0
         for group in self.param_groups:
             names = group.get("param_names")
+            members = []
             for index, p in enumerate(group["params"]):
-                if only is None or only is group:
-                    name = names[index] if names else f"parameter number {position}"
-                    yield _Member(p, position, name, group)
+                name = names[index] if names else f"parameter number {position}"
+                members.append(Member(p, position, name))
                 position += 1
+            yield group, members
 
     def factorized(self) -> Iterator[Tensor]:
         """Go through the parameters that are split into factors, in order."""
@@ -250,20 +229,18 @@ class DWFOptimizer(Optimizer):
         Raises:
             ValueError: If the optimizer does not hold the parameter.
         """
-        for member in self._members():
-            if member.p is parameter:
-                factorization = Factorization.from_group(member.group)
-                if not factorization.factorizes(parameter.ndim):
-                    return []
-                return get_factors(self._state_of(member, factorization), factorization.depth)
+        for group, members in self._members_by_group():
+            for member in members:
+                if member.p is parameter:
+                    factorization = Factorization.from_group(group)
+                    if not factorization.factorizes(parameter.ndim):
+                        return []
+                    state = self._store.state_of(self.state, member, factorization)
+                    return get_factors(state, factorization.depth)
         raise ValueError(
             f"the optimizer holds no such parameter (shape {tuple(parameter.shape)}); add it with "
             "add_param_group first"
         )
-
-    def _state_of(self, member: _Member, factorization: Factorization) -> State:
-        p, position, name, _ = member
-        return self._store.state_of(self.state, p, position, name, factorization)
 
     @torch.no_grad()
     def zero_(self, parameter: Tensor, mask: Tensor) -> None:
@@ -328,78 +305,13 @@ class DWFOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            self._step_group(group)
+        groups = list(self._members_by_group())
+        for group, members in groups:
+            check_gradients(group, members)
+        backend = BACKENDS[resolve_backend(self.backend)]
+        for group, members in groups:
+            step_group(self._engine, backend, self._store, self.state, group, members)
         return loss
-
-    def _step_group(self, group: dict[str, Any]) -> None:
-        factorization = Factorization.from_group(group)
-        options = {key: value for key, value in group.items() if key not in _OWN_KEYS}
-        factorized: list[_Member] = []
-        unfactorized: list[tuple[Tensor, float]] = []
-        for member in self._members(group):
-            p = member.p
-            if p.grad is None:
-                continue
-            penalty = factorization.penalty_of(p.ndim)
-            split = factorization.factorizes(p.ndim)
-            if p.grad.layout != torch.strided and (split or penalty > 0):
-                raise TypeError(
-                    f"{member.name} has a sparse gradient ({p.grad.layout}), which factors and penalty "
-                    "cannot take; make it dense (nn.Embedding(sparse=False)), or give its group depth=1 "
-                    "and penalty=0"
-                )
-            if split:
-                factorized.append(member)
-            else:
-                unfactorized.append((p, penalty))
-        if factorized:
-            self._step_factors(group, factorization, options, factorized)
-        if unfactorized:
-            after = plain.step(self._engine, options, unfactorized, self.state)
-            _keep_changes(group, options, after)
-
-    def _step_factors(
-        self,
-        group: dict[str, Any],
-        factorization: Factorization,
-        options: dict[str, Any],
-        members: list[_Member],
-    ) -> None:
-        depth, penalty = factorization.depth, factorization.penalty
-        states = [self._state_of(member, factorization) for member in members]
-        slots = [
-            Slot(p, p.grad, get_factors(state, depth), get_base_states(state, depth))
-            for (p, *_), state in zip(members, states, strict=True)
-            if p.grad is not None
-        ]
-        scale = self._fix_lr_scale(group, factorization)
-        lr = float(options["lr"])
-        step_options = StepOptions(
-            base={**options, "lr": options["lr"] * scale, "weight_decay": 0.0},
-            penalty=-penalty if options.get("maximize") else penalty,
-            flush=factorization.flush == "dead",
-            write=lr != 0,
-        )
-        step = BACKENDS[resolve_backend(self.backend)]
-        after = step(self._engine, step_options, slots)
-        for state, slot in zip(states, slots, strict=True):
-            put_base_states(state, slot.states)
-            self._store.note_write(slot.weight)
-        _keep_changes(group, step_options.base, after)
-        travelled = lr * scale * momentum_gain(options)
-        group["lr_sum"] += travelled
-        group["penalty_sum"] += travelled * penalty
-        group["steps"] += 1
-
-    def _fix_lr_scale(self, group: dict[str, Any], factorization: Factorization) -> float:
-        if factorization.lr_scale != "auto":
-            return factorization.lr_scale
-        if group["resolved_lr_scale"] is None:
-            kind = self._engine.kind
-            group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, kind)
-            warn_outside_window(group, factorization.depth, kind)
-        return float(group["resolved_lr_scale"])
 
     # -------------------------------------------------------------- checkpoint
 
@@ -447,21 +359,21 @@ class DWFOptimizer(Optimizer):
     @torch.no_grad()
     def _convert(self, states: Mapping[Tensor, State]) -> dict[Tensor, State]:
         """Turn the base's state into ours."""
-        members = [m for m in self._members() if m.p in states and has_stepped(states[m.p])]
-        split = {m.p for m in members} & set(self.factorized())
+        split = {p for p in self.factorized() if p in states and has_stepped(states[p])}
         for p in split:
             check_convertible(self.base, states[p], p.shape)
         converted: dict[Tensor, State] = {}
-        for member in members:
-            p, group = member.p, member.group
-            if p in split:
-                factorization = Factorization.from_group(group)
-                own = dict(self._state_of(member, factorization))
-                factors = get_factors(own, factorization.depth)
-                put_base_states(own, convert_state(self.base, states[p], factors))
-                converted[p] = own
-            else:
-                converted[p] = deepcopy(states[p])
+        for group, members in self._members_by_group():
+            factorization = Factorization.from_group(group)
+            for member in members:
+                p = member.p
+                if p in split:
+                    own = dict(self._store.state_of(self.state, member, factorization))
+                    factors = get_factors(own, factorization.depth)
+                    put_base_states(own, convert_state(self.base, states[p], factors))
+                    converted[p] = own
+                elif p in states and has_stepped(states[p]):
+                    converted[p] = deepcopy(states[p])
         return converted
 
     def __getstate__(self) -> dict[str, Any]:
@@ -478,11 +390,11 @@ class DWFOptimizer(Optimizer):
         super().__setstate__(state)
         self._store.forget_writes()
         if not hasattr(self, "_engine"):
-            options = {key: value for key, value in self.defaults.items() if key not in _OWN_KEYS}
+            options = {key: value for key, value in self.defaults.items() if key not in OWN_KEYS}
             self._engine = Engine(self.base, constructor_options(self.base, options))
         # A checkpoint of an older version lacks the options that came later. (Torch adds keys of its own
         # to self.defaults, which are no options of this base.)
-        known = {k: v for k, v in self.defaults.items() if k in _OWN_KEYS or k in self._engine.defaults}
+        known = {k: v for k, v in self.defaults.items() if k in OWN_KEYS or k in self._engine.defaults}
         for group in self.param_groups:
             for key, value in known.items():
                 group.setdefault(key, value)
@@ -491,10 +403,3 @@ class DWFOptimizer(Optimizer):
         """Name the base, then list the groups as torch does."""
         name = type(self).__name__
         return super().__repr__().replace(f"{name} (", f"{name}[{self.base.__name__}] (", 1)
-
-
-def _keep_changes(group: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Keep in a group what the base changed in its own, such as a counter."""
-    for key, value in after.items():
-        if value is not before.get(key):
-            group[key] = value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import MutableMapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,20 @@ from dwf_optim.factors import match, product, zero_where
 from dwf_optim.init import factorize, generator_for, redraw, spread
 from dwf_optim.notify import warn
 from dwf_optim.state import State, get_factors, has_factors, put_factors
+
+
+class Member(NamedTuple):
+    """A parameter's place in the optimizer.
+
+    Attributes:
+        p: The parameter.
+        position: Among all parameters of all groups, from 0.
+        name: The user's, or its position in words.
+    """
+
+    p: Tensor
+    position: int
+    name: str
 
 
 class FactorStore:
@@ -44,53 +58,51 @@ class FactorStore:
         """Remember that the weight, as it now stands, is the product of its factors."""
         self._written[p] = (p._version, p.data_ptr())
 
-    def redraw(self, members: Mapping[int, Tensor], factorization: Factorization) -> None:
+    def redraw(self, members: Sequence[Member], factorization: Factorization) -> None:
         """Replace weights by a draw of their initialization; zeros stay zero.
 
         Args:
-            members: Parameters by position, written in place.
+            members: The parameters, written in place.
             factorization: Their group's, with an initialization that re-draws.
 
         Raises:
             ValueError: If one holds NaN or infinity; nothing is written then.
         """
-        sigmas = {position: spread(p) for position, p in members.items()}
-        for position, p in members.items():
-            if sigmas[position] > 0:
-                self._redrawn[position] = sigmas[position]
+        sigmas = [spread(member.p) for member in members]
+        for (p, position, _), sigma in zip(members, sigmas, strict=True):
+            if sigma > 0:
+                self._redrawn[position] = sigma
                 generator = generator_for(self.seed, position)
-                redraw(p, factorization.init, factorization.depth, sigmas[position], generator)
+                redraw(p, factorization.init, factorization.depth, sigma, generator)
 
     def state_of(
         self,
         states: MutableMapping[Tensor, State],
-        p: Tensor,
-        position: int,
-        name: str,
+        member: Member,
         factorization: Factorization,
     ) -> State:
         """Return a factorized parameter's state, in agreement with the weight as it now stands.
 
         Args:
             states: The optimizer's state; gains an entry if the parameter has none.
-            p: The parameter.
-            position: Its position in the optimizer.
-            name: For messages.
+            member: The parameter.
             factorization: Its group's.
 
         Returns:
             The state itself, not a copy.
         """
+        p = member.p
         state = states.get(p)
         if state is None or not has_factors(state):
-            state = self._make(p, position, name, factorization)
+            state = self._make(member, factorization)
             states[p] = state
         elif self._written.get(p) != (p._version, p.data_ptr()):
             _take_over(p, state, factorization.depth)
         self.note_write(p)
         return state
 
-    def _make(self, p: Tensor, position: int, name: str, factorization: Factorization) -> State:
+    def _make(self, member: Member, factorization: Factorization) -> State:
+        p, position, name = member
         sigma = self._redrawn.get(position) or spread(p)
         if sigma == 0 and p.numel() > 0:
             warn(

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dwf_optim.base import Engine
-from dwf_optim.step import blocked, plain, reference
+from dwf_optim.step import blocked, reference
 from dwf_optim.step.slot import Slot, StepOptions
 
-__all__ = ["BACKENDS", "Slot", "StepOptions", "plain", "resolve_backend"]
+__all__ = ["BACKENDS", "Slot", "StepOptions", "resolve_backend"]
 
 BACKENDS: dict[str, Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]] = {
     "reference": reference.step,
