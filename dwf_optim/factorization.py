@@ -116,8 +116,15 @@ class Factorization:
             )
 
 
-# What a group holds beside options: what a run has fixed or summed up, saved with it.
-RUN_KEYS: dict[str, Any] = {"resolved_lr_scale": None, "lr_sum": 0.0, "penalty_sum": 0.0, "steps": 0}
+# What a group holds beside options: what a run has fixed or summed up, saved with it. "redrawn" has the
+# sigma of each parameter whose weight was drawn anew, None for the others.
+RUN_KEYS: dict[str, Any] = {
+    "resolved_lr_scale": None,
+    "redrawn": None,
+    "lr_sum": 0.0,
+    "penalty_sum": 0.0,
+    "steps": 0,
+}
 
 # All keys of a group that are ours or torch's; everything else is the base's.
 OWN_KEYS = frozenset((*Factorization.option_names(), *RUN_KEYS, "params", "param_names"))

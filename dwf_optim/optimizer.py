@@ -185,7 +185,8 @@ class DWFOptimizer(Optimizer):
                 self._warn_of_weight_decay(group)
             if INITS[factorization.init].redraws:
                 with torch.no_grad():
-                    self._store.redraw(factorized, factorization)
+                    sigmas = self._store.redraw(factorized, factorization)
+                group["redrawn"] = [sigmas.get(member.position) for member in members]
         except Exception:
             self.param_groups.pop()
             raise
@@ -205,7 +206,8 @@ class DWFOptimizer(Optimizer):
             members = []
             for index, p in enumerate(group["params"]):
                 name = names[index] if names else f"parameter number {position}"
-                members.append(Member(p, position, name))
+                sigma = group["redrawn"][index] if group["redrawn"] else None
+                members.append(Member(p, position, name, sigma))
                 position += 1
             yield group, members
 

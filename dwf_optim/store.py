@@ -22,11 +22,13 @@ class Member(NamedTuple):
         p: The parameter.
         position: Among all parameters of all groups, from 0.
         name: The user's, or its position in words.
+        sigma: What its weight was re-drawn at, so that the draw can be repeated; None if it was not.
     """
 
     p: Tensor
     position: int
     name: str
+    sigma: float | None
 
 
 class FactorStore:
@@ -41,14 +43,12 @@ class FactorStore:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        # Sigma of each re-drawn tensor by position: its draw is repeated when its state is made.
-        self._redrawn: dict[int, float] = {}
         # (version, address) of each weight when we last wrote it; if they differ, another did since.
         self._written: dict[Tensor, tuple[int, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop what is of this process: a copy or a resumed run compares every weight once."""
-        return {"seed": self.seed, "_redrawn": self._redrawn, "_written": {}}
+        return {"seed": self.seed, "_written": {}}
 
     def forget_writes(self) -> None:
         """Compare every weight with its factors at the next step."""
@@ -58,22 +58,26 @@ class FactorStore:
         """Remember that the weight, as it now stands, is the product of its factors."""
         self._written[p] = (p._version, p.data_ptr())
 
-    def redraw(self, members: Sequence[Member], factorization: Factorization) -> None:
+    def redraw(self, members: Sequence[Member], factorization: Factorization) -> dict[int, float]:
         """Replace weights by a draw of their initialization; zeros stay zero.
 
         Args:
             members: The parameters, written in place.
             factorization: Their group's, with an initialization that re-draws.
 
+        Returns:
+            Sigma of each re-drawn parameter by position; an all-zero one has no scale and is left alone.
+
         Raises:
             ValueError: If one holds NaN or infinity; nothing is written then.
         """
-        sigmas = [spread(member.p) for member in members]
-        for (p, position, _), sigma in zip(members, sigmas, strict=True):
-            if sigma > 0:
-                self._redrawn[position] = sigma
+        sigmas = {member.position: spread(member.p) for member in members}
+        sigmas = {position: sigma for position, sigma in sigmas.items() if sigma > 0}
+        for p, position, *_ in members:
+            if position in sigmas:
                 generator = generator_for(self.seed, position)
-                redraw(p, factorization.init, factorization.depth, sigma, generator)
+                redraw(p, factorization.init, factorization.depth, sigmas[position], generator)
+        return sigmas
 
     def state_of(
         self,
@@ -102,8 +106,8 @@ class FactorStore:
         return state
 
     def _make(self, member: Member, factorization: Factorization) -> State:
-        p, position, name = member
-        sigma = self._redrawn.get(position) or spread(p)
+        p, position, name, sigma = member
+        sigma = sigma or spread(p)
         if sigma == 0 and p.numel() > 0:
             warn(
                 f"{name} of shape {tuple(p.shape)} is all zero, which factors cannot leave by "

@@ -31,7 +31,7 @@ def check_gradients(group: Group, members: Sequence[Member]) -> None:
         TypeError: If a factorized or penalized parameter has a sparse gradient.
     """
     factorization = Factorization.from_group(group)
-    for p, _, name in members:
+    for p, _, name, _ in members:
         if p.grad is None or p.grad.layout == torch.strided:
             continue
         if factorization.factorizes(p.ndim) or factorization.penalty_of(p.ndim) > 0:
@@ -50,7 +50,7 @@ def step_group(
     group: Group,
     members: Sequence[Member],
 ) -> None:
-    """Step the parameters of a group that have a gradient.
+    """Step the parameters of a group that have a gradient; those that have none do not change.
 
     Args:
         engine: The base optimizer.
@@ -72,7 +72,8 @@ def step_group(
         _step_factors(engine, backend, group, factorization, options, factorized, held)
         for member in factorized:
             store.note_write(member.p)
-    if unfactorized:
+    if unfactorized or not live:
+        # Without any gradient too: a base that counts its steps in the group counts this one.
         _keep_changes(group, options, plain.step(engine, options, unfactorized, states))
 
 
