@@ -63,11 +63,26 @@ class Engine:
                 "autograd; leave it out"
             )
         probed = {key: value for key, value in options.items() if key not in _NOT_PROBED}
-        build = functools.partial(self._build, {**probed, "lr": 0.01})
-        self.kind: BaseKind = _probe_kind(build, base.__name__)
+        self.kind: BaseKind = _kind(base, probed)
 
-    def _build(self, options: dict[str, Any], params: Sequence[Tensor] = ()) -> Optimizer:
-        return self.base(list(params) or [torch.zeros(1)], **options)
+    def _build(self, options: dict[str, Any]) -> Optimizer:
+        return self.base([torch.zeros(1)], **options)
+
+    def upgrade(self, options: dict[str, Any], tensors: Sequence[Tensor], states: list[State]) -> None:
+        """Let the base bring loaded state to its present form, as its own ``__setstate__`` would.
+
+        Args:
+            options: The base's group options.
+            tensors: What the states belong to.
+            states: One dict per tensor; updated in place.
+        """
+        group = {**options, "params": list(tensors)}
+        optimizer = self._optimizer
+        optimizer.__setstate__(
+            {"state": defaultdict(dict, zip(tensors, states, strict=True)), "param_groups": [group]}
+        )
+        optimizer.param_groups = []
+        optimizer.state = defaultdict(dict)
 
     def validate(self, group: dict[str, Any]) -> None:
         """Let the base's constructor judge a group's options.
@@ -160,7 +175,21 @@ def _check_class(base: object) -> None:
             raise ValueError(f"{base.__name__} cannot be a base: {_REFUSED[cls.__name__]}; {_ADVICE}")
 
 
-def _probe_kind(build: Callable[..., Optimizer], name: str) -> BaseKind:
+def _kind(base: type[Optimizer], options: dict[str, Any]) -> BaseKind:
+    """Probe a base once for the same options."""
+    try:
+        # mypy takes a class for unhashable where its instances' __hash__ is untyped
+        return _cached_kind(base, tuple(sorted(options.items())))  # type: ignore[arg-type]
+    except TypeError:  # an option that cannot be hashed
+        return _probe_kind(base, options)
+
+
+@functools.lru_cache(maxsize=64)
+def _cached_kind(base: Callable[..., Optimizer], options: tuple[tuple[str, Any], ...]) -> BaseKind:
+    return _probe_kind(base, dict(options))
+
+
+def _probe_kind(base: Callable[..., Optimizer], options: dict[str, Any]) -> BaseKind:
     """Run a base on a small tensor to see how it acts.
 
     Stepped with g and with 2g, an SGD-type base moves twice as far and an Adam-type one as far.
@@ -168,8 +197,8 @@ def _probe_kind(build: Callable[..., Optimizer], name: str) -> BaseKind:
     (RAdam) begin as one kind and go on as the other.
 
     Args:
-        build: Called with ``params=``, gives a fresh base.
-        name: The base's name, for messages.
+        base: The base's class.
+        options: Its options, without ``lr``.
 
     Returns:
         The base's kind.
@@ -185,7 +214,7 @@ def _probe_kind(build: Callable[..., Optimizer], name: str) -> BaseKind:
         ends = []
         for piece in pieces:
             tensor = start[piece].clone()
-            optimizer = build(params=[tensor])
+            optimizer = base([tensor], **options, lr=0.01)
             before = tensor
             for grad in grads:
                 before = tensor.clone()
@@ -194,6 +223,7 @@ def _probe_kind(build: Callable[..., Optimizer], name: str) -> BaseKind:
             ends.append(tensor.detach() - before)
         return torch.cat(ends)
 
+    name = getattr(base, "__name__", repr(base))
     whole = [slice(0, 4)]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:

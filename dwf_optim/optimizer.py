@@ -17,7 +17,7 @@ from torch.optim.optimizer import ParamsT
 from dwf_optim.base import Engine, constructor_default, constructor_options
 from dwf_optim.checkpoint import is_plain, unpack
 from dwf_optim.convert import check_convertible, convert_state, has_stepped
-from dwf_optim.factorization import OWN_KEYS, RUN_KEYS, Factorization
+from dwf_optim.factorization import OWN_KEYS, RUN_KEYS, Factorization, base_options
 from dwf_optim.factors import zero_where
 from dwf_optim.init import INITS
 from dwf_optim.learning_rate import (
@@ -27,7 +27,7 @@ from dwf_optim.learning_rate import (
     required_decay,
 )
 from dwf_optim.notify import warn
-from dwf_optim.state import State, get_factors, put_base_states
+from dwf_optim.state import State, get_base_states, get_factors, has_factors, put_base_states
 from dwf_optim.step import BACKENDS, resolve_backend
 from dwf_optim.step.group import check_gradients, step_group
 from dwf_optim.store import FactorStore, Member
@@ -341,6 +341,7 @@ class DWFOptimizer(Optimizer):
             self._load_plain(state, groups)
         else:
             self.__setstate__({"state": state, "param_groups": groups})
+        self._upgrade()
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
@@ -357,6 +358,28 @@ class DWFOptimizer(Optimizer):
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update(saved)
         self.state.update(converted)
+
+    def _upgrade(self) -> None:
+        """Let the base bring what was loaded to its present form, such as step counts to tensors."""
+        for group, members in self._members_by_group():
+            factorization = Factorization.from_group(group)
+            tensors: list[Tensor] = []
+            states: list[State] = []
+            split: list[tuple[State, list[State]]] = []
+            for p, *_ in members:
+                state = self.state.get(p, {})
+                if factorization.factorizes(p.ndim) and has_factors(state):
+                    views = get_base_states(state, factorization.depth)
+                    split.append((state, views))
+                    tensors += get_factors(state, factorization.depth)
+                    states += views
+                else:
+                    tensors.append(p)
+                    states.append(state)
+            filled = [(t, s) for t, s in zip(tensors, states, strict=True) if s]
+            self._engine.upgrade(base_options(group), [t for t, _ in filled], [s for _, s in filled])
+            for state, views in split:
+                put_base_states(state, views)
 
     @torch.no_grad()
     def _convert(self, states: Mapping[Tensor, State]) -> dict[Tensor, State]:

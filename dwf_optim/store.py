@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,9 @@ from dwf_optim.factors import match, product, zero_where
 from dwf_optim.init import factorize, generator_for, redraw, spread
 from dwf_optim.notify import warn
 from dwf_optim.state import State, get_factors, has_factors, put_factors
+
+# Elements compared at a time, so that they stay in cache.
+BLOCK = 128 * 1024
 
 
 class Member(NamedTuple):
@@ -50,9 +53,10 @@ class FactorStore:
         """Drop what is of this process: a copy or a resumed run compares every weight once."""
         return {"seed": self.seed, "_written": {}}
 
-    def forget_writes(self) -> None:
-        """Compare every weight with its factors at the next step."""
-        self._written.clear()
+    def forget_writes(self, parameters: Iterable[Tensor] | None = None) -> None:
+        """Compare these weights, or all, with their factors when they are next stepped."""
+        for p in list(self._written) if parameters is None else parameters:
+            self._written.pop(p, None)
 
     def note_write(self, p: Tensor) -> None:
         """Remember that the weight, as it now stands, is the product of its factors."""
@@ -101,6 +105,7 @@ class FactorStore:
             state = self._make(member, factorization)
             states[p] = state
         elif self._written.get(p) != (p._version, p.data_ptr()):
+            _follow(p, state, factorization.depth)
             _take_over(p, state, factorization.depth)
         self.note_write(p)
         return state
@@ -119,6 +124,25 @@ class FactorStore:
         return state
 
 
+def _follow(p: Tensor, state: State, depth: int) -> None:
+    """Bring factors and elementwise base state to the dtype and device that the weight calls for."""
+    dtype = torch.promote_types(p.dtype, torch.float32)
+    held = get_factors(state, depth)[0]
+    if held.dtype == dtype and held.device == p.device:
+        return
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.shape == p.shape and value.dtype == held.dtype:
+            state[key] = value.to(device=p.device, dtype=dtype)
+
+
+def _agrees(p: Tensor, factors: list[Tensor]) -> bool:
+    """Whether a weight is the product of its factors, to the bit; compared in blocks."""
+    if not all(tensor.is_contiguous() for tensor in (p, *factors)):
+        return torch.equal(product(factors).to(p.dtype), p)
+    flat = [tensor.view(-1).split(BLOCK) for tensor in (p, *factors)]
+    return all(torch.equal(product(fs).to(p.dtype), w) for w, *fs in zip(*flat, strict=True))
+
+
 def _take_over(p: Tensor, state: State, depth: int) -> None:
     """Re-factorize what was written to a weight from outside, keeping ratios, signs and base state.
 
@@ -126,6 +150,8 @@ def _take_over(p: Tensor, state: State, depth: int) -> None:
     no write: factors represent a weight that they have not yet stepped to that precision only.
     """
     factors = get_factors(state, depth)
+    if _agrees(p, factors):
+        return
     held = product(factors).to(p.dtype)
     precision = torch.finfo(factors[0].dtype)
     margin = p.abs().mul_(depth * precision.eps).add_(depth * precision.tiny * precision.eps)

@@ -138,9 +138,7 @@ class CSRChain:
 
     def _check(self, batch: object) -> None:
         if not isinstance(batch, np.ndarray | Tensor):
-            raise TypeError(
-                f"batch must be a NumPy array or torch tensor, got {type(batch).__name__}"
-            )
+            raise TypeError(f"batch must be a NumPy array or torch tensor, got {type(batch).__name__}")
         expected, got = (str(dtype).removeprefix("torch.") for dtype in (self.dtype, batch.dtype))
         if got != expected:
             raise TypeError(f"batch has dtype {got}, the weights {expected}; convert one of them")
@@ -180,8 +178,7 @@ def _convert(path: str, module: nn.Linear, before: Sequence[Layer]) -> Layer:
     dtype = before[0].weight.values.dtype if before else module.weight.dtype
     if module.weight.dtype != dtype or dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"module {path!r} has weights of {module.weight.dtype}; all must be float32 or all "
-            "float64"
+            f"module {path!r} has weights of {module.weight.dtype}; all must be float32 or all float64"
         )
     if before and before[-1].weight.shape[0] != module.in_features:
         raise ValueError(

@@ -62,9 +62,7 @@ class CSRArrays:
                 "for a module pass its weight, as in to_csr(module.weight)"
             )
         if weight.layout != torch.strided:
-            raise TypeError(
-                f"weight must be dense, got layout {weight.layout}; pass weight.to_dense()"
-            )
+            raise TypeError(f"weight must be dense, got layout {weight.layout}; pass weight.to_dense()")
         if weight.dtype not in FLOAT_DTYPES:
             raise TypeError(
                 f"weight has dtype {weight.dtype}; CSR weights are one of "

@@ -61,18 +61,14 @@ def write_csr(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> No
                 f"{', '.join(DTYPES)} can be written"
             )
         sparse = tensor.dim() >= 2 and tensor.is_floating_point()
-        entries.append(
-            {"name": name, "dtype": dtype, "shape": list(tensor.shape), "sparse": sparse}
-        )
+        entries.append({"name": name, "dtype": dtype, "shape": list(tensor.shape), "sparse": sparse})
         if not sparse:
             arrays[f"{position}.values"] = _to_numpy(tensor)
             continue
         csr = CSRArrays.from_dense(tensor)
         columns = _to_numpy(csr.columns)
         arrays[f"{position}.values"] = _to_numpy(csr.values)
-        arrays[f"{position}.columns"] = (
-            columns.astype(np.uint16) if csr.shape[1] <= 2**16 else columns
-        )
+        arrays[f"{position}.columns"] = columns.astype(np.uint16) if csr.shape[1] <= 2**16 else columns
         arrays[f"{position}.row_pointers"] = _to_numpy(csr.row_pointers)
     header = json.dumps({"version": VERSION, "tensors": entries}).encode()
     arrays[HEADER] = np.frombuffer(header, dtype=np.uint8)

@@ -16,6 +16,9 @@ from dwf_optim.step import plain
 from dwf_optim.step.slot import Slot, StepOptions
 from dwf_optim.store import FactorStore, Member
 
+# Steps between exact comparisons of weights with factors. Writes through p.data leave no other trace.
+CHECK_EVERY = 16
+
 Backend = Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]
 Group = dict[str, Any]
 
@@ -68,6 +71,8 @@ def step_group(
         (p, factorization.penalty_of(p.ndim)) for p, *_ in live if not factorization.factorizes(p.ndim)
     ]
     if factorized:
+        if group["steps"] % CHECK_EVERY == 0:
+            store.forget_writes(member.p for member in factorized)
         held = [store.state_of(states, member, factorization) for member in factorized]
         _step_factors(engine, backend, group, factorization, options, factorized, held)
         for member in factorized:
@@ -116,7 +121,7 @@ def _lr_scale(engine: Engine, group: Group, factorization: Factorization) -> flo
         return factorization.lr_scale
     if group["resolved_lr_scale"] is None:
         group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, engine.kind)
-        warn_outside_window(group, factorization.depth, engine.kind)
+        warn_outside_window(group, engine.kind)
     return float(group["resolved_lr_scale"])
 
 
