@@ -194,6 +194,8 @@ def markdown(runs: Sequence[Run], setup: Setup) -> str:
             f"{describe(entry)}; {entry['date']}.\n",
             table(["", "SGD, dense", "DWFOptimizer, sparsified", "difference"], _rows(runs)),
             _notes(runs, setup) + "\n",
+            "Pixel scaling, batch size, schedule and penalty were chosen in some 20 trials, whose seeds "
+            "overlap these; the penalty by validation accuracy.\n",
             "![training curves and weights](demo.png)\n",
             "Every seed, accuracies in percent; threshold: the largest |w| that was set to zero.\n",
             table(header, seeds),
