@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dwf_optim.state import State
+from dwf_optim.state import FORMAT, State
 
 Groups = list[dict[str, Any]]
 
@@ -29,7 +29,7 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
         The state by parameter, and the groups with this optimizer's parameters.
 
     Raises:
-        ValueError: If its groups have other sizes.
+        ValueError: If its groups have other sizes, or its format is newer than this version's.
     """
     saved_groups: Groups = deepcopy(state_dict["param_groups"])
     sizes, saved_sizes = ([len(g["params"]) for g in some] for some in (groups, saved_groups))
@@ -37,6 +37,12 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
         raise ValueError(
             f"the checkpoint's groups hold {saved_sizes} parameters, this optimizer's {sizes}: build it "
             "over the same parameters and groups"
+        )
+    newest = max((saved.get("format", FORMAT) for saved in saved_groups), default=FORMAT)
+    if newest > FORMAT:
+        raise ValueError(
+            f"the checkpoint has format {newest}, this version of dwf-optim reads up to {FORMAT}: "
+            "upgrade dwf-optim to the version that saved it"
         )
     parameters: dict[int, Tensor] = {}
     for group, saved in zip(groups, saved_groups, strict=True):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dwf_optim.init import INITS
 from dwf_optim.notify import warn
+from dwf_optim.state import FORMAT
 
 MAX_DEPTH = 8
 STORAGES = ("full",)
@@ -116,9 +117,10 @@ class Factorization:
             )
 
 
-# What a group holds beside options: what a run has fixed or summed up, saved with it. "redrawn" has the
-# sigma of each parameter whose weight was drawn anew, None for the others.
+# What a group holds beside options: the checkpoint's format, and what a run has fixed or summed up.
+# "redrawn" has the sigma of each parameter whose weight was drawn anew, None for the others.
 RUN_KEYS: dict[str, Any] = {
+    "format": FORMAT,
     "resolved_lr_scale": None,
     "redrawn": None,
     "lr_sum": 0.0,

@@ -14,6 +14,9 @@ from torch import Tensor
 
 State = dict[str, Any]
 
+# Goes up when a key changes its name or meaning; saved in every group.
+FORMAT = 1
+
 
 def factor_key(d: int) -> str:
     """Return the key of factor ``d`` (counted from 0)."""

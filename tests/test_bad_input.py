@@ -253,6 +253,10 @@ def test_foreign_checkpoints() -> None:
     model = mlp()
     optimizer = dwf(model, BASES[0])
     before = optimizer.state_dict()
+    newer = optimizer.state_dict()
+    newer["param_groups"][0]["format"] = 99
+    with pytest.raises(ValueError, match=r"format 99, .* reads up to 1: upgrade dwf-optim"):
+        optimizer.load_state_dict(newer)
     other = build()
     with pytest.raises(ValueError, match=r"hold \[1\] parameters, this optimizer's \[4\]"):
         optimizer.load_state_dict(other.state_dict())
