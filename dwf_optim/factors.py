@@ -207,10 +207,12 @@ def flush_dead(factors: Sequence[Tensor], elementwise_state: Sequence[object]) -
         elementwise_state: The base optimizer's state values for these factors, changed in place.
     """
     bound = torch.finfo(factors[0].dtype).tiny ** (1 / len(factors))
-    largest = factors[0].abs()
+    # On a CPU it is cheap to see that none is, as nearly always; elsewhere that waits for the device.
+    on_cpu = factors[0].device.type == "cpu"
+    dead = factors[0].abs() < bound
     for factor in factors[1:]:
-        torch.maximum(largest, factor.abs(), out=largest)
-    dead = largest < bound
-    # On a CPU the test is cheap and nearly always false; elsewhere it would wait for the device.
-    if dead.device.type != "cpu" or bool(dead.any()):
+        if on_cpu and not bool(dead.any()):
+            return
+        dead &= factor.abs() < bound
+    if not on_cpu or bool(dead.any()):
         zero_where(dead, [*factors, *elementwise_state])
