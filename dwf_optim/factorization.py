@@ -104,6 +104,12 @@ class Factorization:
                 f"complex parameters {what} are not factorized: give their group depth=1, or make "
                 "torch.view_as_real(p) the parameter"
             )
+        # By name, because importing DTensor takes long and few have it.
+        if type(p).__name__ == "DTensor":
+            raise TypeError(
+                f"sharded parameters {what} are not factorized yet (FSDP2, tensor parallelism): use "
+                "DistributedDataParallel, or give their group depth=1"
+            )
         if p.layout != torch.strided:
             raise TypeError(f"sparse parameters {what} are not factorized: give their group depth=1")
 

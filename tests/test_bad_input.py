@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,3 +262,17 @@ def test_foreign_checkpoints() -> None:
     with pytest.raises(ValueError, match=r"hold \[1\] parameters, this optimizer's \[4\]"):
         optimizer.load_state_dict(other.state_dict())
     assert optimizer.state_dict() == before
+
+
+def test_sharded_parameters_are_refused(tmp_path: Path) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        sharded = Parameter(distribute_tensor(torch.ones(4, 2), mesh, [Shard(0)]))
+        with pytest.raises(TypeError, match=r"sharded parameters .*use DistributedDataParallel"):
+            build([sharded])
+    finally:
+        torch.distributed.destroy_process_group()
