@@ -199,8 +199,8 @@ def flush_dead(factors: Sequence[Tensor], elementwise_state: Sequence[object]) -
 
     A weight is dead when every ``|f_d|`` is below ``tiny^(1/D)``, ``tiny`` being the dtype's
     smallest normal number: its product is then below ``tiny`` and no gradient can bring it back.
-    Left alone, such factors linger as denormals, on which arithmetic is up to 30 times slower. NaN
-    compares false and stays NaN.
+    Left alone, such factors linger as denormals, on which arithmetic is many times slower. NaN compares
+    false and stays NaN.
 
     Args:
         factors: ``D >= 1`` tensors of one shape and dtype, changed in place.

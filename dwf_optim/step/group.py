@@ -33,13 +33,14 @@ def check_gradients(group: Group, members: Sequence[Member]) -> None:
     Raises:
         TypeError: If a factorized or penalized parameter has a sparse gradient.
     """
+    sparse = [m for m in members if m.p.grad is not None and m.p.grad.layout != torch.strided]
+    if not sparse:
+        return
     factorization = Factorization.from_group(group)
-    for p, _, name, _ in members:
-        if p.grad is None or p.grad.layout == torch.strided:
-            continue
+    for p, _, name, _ in sparse:
         if factorization.factorizes(p.ndim) or factorization.penalty_of(p.ndim) > 0:
             raise TypeError(
-                f"{name} has a sparse gradient ({p.grad.layout}), which factors and penalty cannot "
+                f"{name} has a sparse gradient, which factors and penalty cannot "
                 "take; make it dense (nn.Embedding(sparse=False)), or give its group depth=1 and "
                 "penalty=0"
             )

@@ -189,7 +189,6 @@ def test_batched_matrices_are_refused() -> None:
 
 
 def test_one_dimensional_matrices_are_refused() -> None:
-    pytest.importorskip("scipy", minversion="1.15")  # The first that has them.
     with pytest.raises(ValueError, match=r"2 dimensions, got shape \(3,\)"):
         from_csr(scipy.sparse.coo_array(np.ones(3)).tocsr())
 
