@@ -22,8 +22,8 @@ from dwf_optim.state import State
 from dwf_optim.step import reference
 from dwf_optim.step.slot import Slot, StepOptions
 
-# Elements in a block: with D = 3 factors, their gradients and one state each in float32 about 5 MB, which
-# stays in the outer cache; with much smaller blocks the calls themselves cost more than the passes.
+# Elements in a block: with D = 3 factors, their gradients and one state each in float32 about 5 MB,
+# which stays in the outer cache; with much smaller blocks the calls cost more than the passes.
 BLOCK = 128 * 1024
 
 
