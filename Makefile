@@ -20,7 +20,7 @@ PIP_INSTALL := $(PY) -m pip install -c $(STAMPS)/torch
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint bench clean
+.PHONY: help demo test test-fast lint docs bench clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ lint: $(STAMPS)/dev  ## check style, format and types
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+
+docs: $(STAMPS)/docs  ## build the documentation into build/docs; a warning is an error
+	$(PY) -m sphinx --fail-on-warning --keep-going -b dirhtml docs build/docs
 
 bench: $(STAMPS)/demo  ## run the benchmarks, or one: make bench target=mnist
 	$(if $(filter-out $(BENCHMARKS),$(target)),$(error unknown benchmark in "$(target)", there are: $(BENCHMARKS)))
@@ -60,7 +63,7 @@ $(STAMPS)/torch: $(STAMPS)/venv Makefile
 	$(PY) -m pip install $(TORCH)
 	$(PY) -c 'import torch; print(f"torch=={torch.__version__}")' >$@
 
-$(STAMPS)/demo $(STAMPS)/dev: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml
+$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml
 	$(PIP_INSTALL) -e '.[$*]'
 	touch $@
 
