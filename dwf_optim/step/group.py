@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization, base_options
+from dwf_optim.init import common_spread
 from dwf_optim.learning_rate import auto_lr_scale, momentum_gain, warn_outside_window
 from dwf_optim.state import State, get_base_states, get_factors, put_base_states
 from dwf_optim.step import plain
@@ -98,7 +99,7 @@ def _step_factors(
         for (p, *_), state in zip(members, states, strict=True)
         if p.grad is not None
     ]
-    scale = _lr_scale(engine, group, factorization)
+    scale = _lr_scale(engine, group, factorization, [slot.weight for slot in slots])
     lr = float(options["lr"])
     step_options = StepOptions(
         base={**options, "lr": options["lr"] * scale, "weight_decay": 0.0},
@@ -116,12 +117,15 @@ def _step_factors(
     group["steps"] += 1
 
 
-def _lr_scale(engine: Engine, group: Group, factorization: Factorization) -> float:
+def _lr_scale(
+    engine: Engine, group: Group, factorization: Factorization, weights: Sequence[Tensor]
+) -> float:
     """Return the group's factor-space rate over lr; an automatic one is fixed at the first step."""
     if factorization.lr_scale != "auto":
         return factorization.lr_scale
     if group["resolved_lr_scale"] is None:
-        group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, engine.kind)
+        typical = common_spread(weights)
+        group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, engine.kind, typical)
         warn_outside_window(group, engine.kind)
     return float(group["resolved_lr_scale"])
 
