@@ -96,8 +96,8 @@ def required_decay(start: float = TYPICAL_START, threshold: float = FLOAT32_EPS)
     """Return the ``lambda * sum eta`` that shrinks a weight from ``start`` to ``threshold``.
 
     Args:
-        start: |weight| to start from.
-        threshold: |weight| at which it counts as zero.
+        start: ``|weight|`` to start from.
+        threshold: ``|weight|`` at which it counts as zero.
 
     Returns:
         ``ln(start / threshold) / 2``: 6.5 for the defaults.
@@ -143,8 +143,8 @@ def decay_budget(
         steps: How many steps are taken.
         lr_scale: ``s``; `auto_lr_scale` gives the default's.
         momentum: ``mu``.
-        start: |weight| to start from.
-        threshold: |weight| at which it counts as zero.
+        start: ``|weight|`` to start from.
+        threshold: ``|weight|`` at which it counts as zero.
 
     Returns:
         The budget.

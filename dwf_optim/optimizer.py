@@ -272,7 +272,7 @@ class DWFOptimizer(Optimizer):
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.
 
         Args:
-            threshold: |weight| that counts as zero.
+            threshold: ``|weight|`` that counts as zero.
 
         Returns:
             One budget a group; none for Adam-type bases, which follow no such law, nor for thresholds at
@@ -325,8 +325,8 @@ class DWFOptimizer(Optimizer):
         and the run goes on in factor space.
 
         Args:
-            state_dict: From `state_dict` of a `DWFOptimizer`, or of its base, over the same parameters;
-                copied.
+            state_dict: From ``state_dict()`` of a `DWFOptimizer`, or of its base, over the same
+                parameters; copied.
 
         Raises:
             ValueError: If it is another optimizer's checkpoint, or its groups have other sizes.
