@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from dwf_optim import DWFOptimizer, sparsify
+from dwf_optim import DWFOptimizer, auto_lr_scale, decay_budget, sparsify
 from dwf_optim.convert import MOMENTS
 from dwf_optim.init import INITS
 from dwf_optim.step import BACKENDS
@@ -84,3 +85,51 @@ def test_no_snippet_is_overlooked(page: Path) -> None:
     """However a fence is indented or spelled, what says that it is Python was run above."""
     fences = re.findall(r"^[\s>]*(?:```+|~~~+|:::+)\s*\{?\S*py", page.read_text(), re.MULTILINE)
     assert len(fences) == len(snippets(page))
+
+
+def table(page: Path, first: str) -> list[dict[str, str]]:
+    """The table with these first columns, as a list of rows by column name."""
+    text = page.read_text()
+    lines = text[text.index(f"\n| {first} |") + 1 :].split("\n\n", 1)[0].splitlines()
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def mnist_run(depth: str, batch: int, penalty: str) -> dict[str, str]:
+    (run,) = (
+        row
+        for row in table(RESULTS / "mnist.md", "depth | batch | penalty")
+        if (row["depth"], row["batch"]) == (depth, str(batch))
+        and float(row["penalty"]) == float(penalty)
+    )
+    return run
+
+
+def test_quoted_learning_rates_are_those_measured() -> None:
+    quoted = table(DOCS / "choosing.md", "base | depth | good in every case")
+    assert [
+        {"base kind" if key == "base" else key: value.lower() for key, value in row.items()}
+        for row in quoted
+    ] == table(RESULTS / "lr_window.md", "base kind | depth | good in every case")
+
+
+def test_quoted_depths_are_those_measured() -> None:
+    for row in table(DOCS / "choosing.md", "depth | penalty | test accuracy"):
+        run = mnist_run(row["depth"], 128, row["penalty"])
+        assert row["test accuracy"] == f"{run['t=0.002: test']} %"
+        assert row["compression"] == run["t=0.002: c"]
+
+
+def test_quoted_budgets_are_those_of_the_runs() -> None:
+    steps = 20 * math.ceil(55_000 / 256)
+    rates = [0.1 * (1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+    scale = auto_lr_scale(3, "sgd")
+    for row in table(DOCS / "choosing.md", "penalty | budget, of 6.5"):
+        penalty, budget, at_eps, by_tolerance = row.values()
+        run = mnist_run("3", 256, penalty)
+        expected = decay_budget(rates, penalty=float(penalty), steps=steps, lr_scale=scale, momentum=0.9)
+        assert budget == f"{expected.available:.1f}"
+        assert (at_eps, by_tolerance) == (run["c at eps"], run["t=0.002: c"])
