@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dwf_optim.factors import match, product
 from dwf_optim.learning_rate import REFERENCE_WEIGHT
+from dwf_optim.sharding import cut, local, place
 
 # The paper's eps, relative to sigma: it publishes no value, and an absolute one can exceed a layer's
 # 2 sigma. 3e-3 at fan-in 784 (sigma 0.05) is 0.06.
@@ -105,7 +106,7 @@ INITS: dict[str, Init] = {
 }
 
 
-def generator_for(seed: int, position: int) -> torch.Generator:
+def generator_for(seed: int, *identity: int) -> torch.Generator:
     """Make the random generator of one parameter.
 
     Every rank of a distributed run makes the same one, and the user's own random stream is not
@@ -113,14 +114,33 @@ def generator_for(seed: int, position: int) -> torch.Generator:
 
     Args:
         seed: The optimizer's seed.
-        position: The parameter's position among all parameters of the optimizer.
+        *identity: What tells the parameter from others: its position, or its weight's `fingerprint`.
 
     Returns:
         A CPU generator.
     """
-    # torch's CPU generator reads 32 bits of its seed, so the two numbers are hashed into 32 bits.
-    digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=4).digest()
+    # torch's CPU generator reads 32 bits of its seed, so the numbers are hashed into 32 bits.
+    text = "/".join(map(str, (seed, *identity)))
+    digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def fingerprint(weight: Tensor) -> tuple[int, ...] | None:
+    """Return numbers by which a weight is known wherever it stands among others.
+
+    Under ZeroRedundancyOptimizer a rank's optimizer sees its own parameters only, so positions are not
+    those in one process. The numbers survive rounding, which depends on how a batch is spread.
+
+    Args:
+        weight: Any shape and floating dtype, not sharded.
+
+    Returns:
+        The shape, and where the smallest and the largest element are; None for an empty weight, one on
+        the meta device, or one whose elements are all equal, which looks like others of its kind.
+    """
+    if weight.numel() == 0 or weight.is_meta or bool(weight.min() == weight.max()):
+        return None
+    return (*weight.shape, int(weight.argmin()), int(weight.argmax()))
 
 
 def spread(weight: Tensor) -> float:
@@ -130,7 +150,7 @@ def spread(weight: Tensor) -> float:
     from the mean it is zero for an all-zero tensor only.
 
     Args:
-        weight: Any shape; an empty one has spread 0.
+        weight: Any shape, not sharded; an empty one has spread 0.
 
     Returns:
         The root mean square, computed in float64; NaN if the weight holds NaN or infinity, or is on the
@@ -152,7 +172,7 @@ def common_spread(weights: Sequence[Tensor]) -> float:
     """Return the root mean square of several weights together.
 
     Args:
-        weights: Of any shapes. A 0-d tensor is no sample of a layer and does not count, nor does one
+        weights: Of any shapes, not sharded. A 0-d tensor is no sample of a layer and does not count, nor does one
             that holds NaN or infinity.
 
     Returns:
@@ -179,8 +199,9 @@ def redraw(weight: Tensor, init: str, depth: int, sigma: float, generator: torch
     """
     dtype = torch.promote_types(weight.dtype, torch.float32)
     candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
-    drawn = product(candidates).mul_(sigma).to(weight.device)
-    weight.copy_(drawn.masked_fill_(weight == 0, 0))
+    drawn = cut(product(candidates).mul_(sigma).to(weight.device), weight)
+    part = local(weight)
+    part.copy_(drawn.masked_fill(part == 0, 0))
 
 
 def factorize(
@@ -200,21 +221,23 @@ def factorize(
         generator: From `generator_for`.
 
     Returns:
-        ``D`` tensors with the weight's shape, layout and device, in float32 or wider.
+        ``D`` tensors with the weight's shape, layout, shards and device, in float32 or wider.
     """
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    factors = [torch.empty_like(weight, dtype=dtype) for _ in range(depth)]
+    part = local(weight)
+    factors = [torch.empty_like(part, dtype=dtype) for _ in range(depth)]
     if not math.isfinite(sigma):
-        for factor, value in zip(factors, [weight, *[torch.ones_like(weight)] * (depth - 1)], strict=True):
-            factor.copy_(value)
-        return factors
-    if sigma == 0:
+        factors[0].copy_(part)
+        for factor in factors[1:]:
+            factor.fill_(1)
+    elif sigma == 0:
         for factor in factors[:-1]:
             factor.fill_(REFERENCE_WEIGHT ** (1 / depth))
         factors[-1].zero_()
-        return factors
-    candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
-    matched = match([candidate.to(weight.device) for candidate in candidates], weight)
-    for factor, value in zip(factors, matched, strict=True):
-        factor.copy_(value)
-    return factors
+    else:
+        # Drawn whole and then cut, so that shards together hold what one process would.
+        candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
+        matched = match([cut(candidate.to(weight.device), weight) for candidate in candidates], part)
+        for factor, value in zip(factors, matched, strict=True):
+            factor.copy_(value)
+    return [place(factor, weight) for factor in factors]
