@@ -172,8 +172,8 @@ def common_spread(weights: Sequence[Tensor]) -> float:
     """Return the root mean square of several weights together.
 
     Args:
-        weights: Of any shapes, not sharded. A 0-d tensor is no sample of a layer and does not count, nor does one
-            that holds NaN or infinity.
+        weights: Of any shapes, not sharded. A 0-d tensor is no sample of a layer and does not count, nor
+            does one that holds NaN or infinity.
 
     Returns:
         Their common root mean square; 0 if none counts.

@@ -28,7 +28,14 @@ from dwf_optim.learning_rate import (
 )
 from dwf_optim.notify import warn
 from dwf_optim.sharding import cut, local, local_state, place_state
-from dwf_optim.state import State, get_base_states, get_factors, has_factors, put_base_states
+from dwf_optim.state import (
+    State,
+    elementwise,
+    get_base_states,
+    get_factors,
+    has_factors,
+    put_base_states,
+)
 from dwf_optim.step import BACKENDS, resolve_backend
 from dwf_optim.step.group import check_gradients, step_group
 from dwf_optim.store import FactorStore, Member
@@ -265,7 +272,7 @@ class DWFOptimizer(Optimizer):
         factors = self.factors(parameter)  # makes the state, or refuses a stranger
         mask = cut(mask, parameter)
         local(parameter).masked_fill_(mask, 0)
-        zero_where(mask, list(local_state(self.state.get(parameter, {})).values()))
+        zero_where(mask, elementwise(local_state(self.state.get(parameter, {}))))
         if factors:
             self._store.note_write(parameter, factors)
 

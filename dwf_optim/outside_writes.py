@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dwf_optim.factors import match, product, zero_where
 from dwf_optim.sharding import local, local_state
-from dwf_optim.state import State, get_factors
+from dwf_optim.state import State, elementwise, get_factors, is_per_tensor
 
 # Every element of a weight is compared once in this many steps. A prime, so that samples do not stay in
 # step with the rows of a matrix, where a written column would hide between them.
@@ -71,7 +71,9 @@ def follow(p: Tensor, state: State, depth: int) -> None:
     if held.dtype == dtype and held.device == p.device:
         return
     for key, value in state.items():
-        if isinstance(value, Tensor) and value.shape == p.shape and value.dtype == held.dtype:
+        if is_per_tensor(key) or not isinstance(value, Tensor):
+            continue
+        if value.shape == p.shape and value.dtype == held.dtype:
             state[key] = value.to(device=p.device, dtype=dtype)
 
 
@@ -100,7 +102,7 @@ def take_over(p: Tensor, state: State, depth: int) -> None:
         return
     for factor, value in zip(factors, match(factors, p), strict=True):
         factor.copy_(torch.where(changed, value, factor))
-    zero_where(changed & (p == 0), list(state.values()))
+    zero_where(changed & (p == 0), elementwise(state))
 
 
 def _flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:

@@ -113,6 +113,8 @@ class FactorStore:
 
     def _is_ours(self, p: Tensor, factors: Sequence[Tensor], step: int | None) -> bool:
         """Say whether nobody has written the weight since we did, as far as can be told cheaply."""
+        if p.is_meta:
+            return True  # nothing can be written
         by_weight, by_factors = self._written.get(p, (None, None))
         if by_weight != writes(p):
             return False

@@ -127,7 +127,9 @@ def _lr_scale(
     if factorization.lr_scale != "auto":
         return factorization.lr_scale
     if group["resolved_lr_scale"] is None:
-        typical = common_spread([whole(member.p) for member in members])
+        # A penalty's decay goes at the same scale, and a smaller one would stop it short of zero.
+        capped = factorization.penalty == 0
+        typical = common_spread([whole(member.p) for member in members]) if capped else 0.0
         group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, engine.kind, typical)
         warn_outside_window(group, engine.kind)
     return float(group["resolved_lr_scale"])

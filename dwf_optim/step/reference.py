@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dwf_optim.base import Engine
 from dwf_optim.factors import factor_gradients, flush_dead, product
+from dwf_optim.state import elementwise
 from dwf_optim.step.slot import Slot, StepOptions
 
 
@@ -42,6 +43,6 @@ def step(
         return base
     for slot in slots:
         if options.flush:
-            flush_dead(slot.factors, [v for state in slot.states for v in state.values()])
+            flush_dead(slot.factors, [v for state in slot.states for v in elementwise(state)])
         slot.weight.copy_(product(slot.factors))
     return base
