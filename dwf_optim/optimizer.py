@@ -40,6 +40,9 @@ from dwf_optim.step import BACKENDS, resolve_backend
 from dwf_optim.step.group import check_gradients, step_group
 from dwf_optim.store import FactorStore, Member
 
+# Options that no group can have of its own.
+_OF_ALL_GROUPS = frozenset({"base", "backend", "seed"})
+
 
 class DWFOptimizer(Optimizer):
     r"""Train a dense model towards exact zeros by stepping hidden factors of its weights.
@@ -124,7 +127,8 @@ class DWFOptimizer(Optimizer):
             "min_ndim": min_ndim,
             "flush": flush,
         }
-        super().__init__(params, {**self._engine.defaults, **own, **RUN_KEYS})
+        run = {**RUN_KEYS, "base_name": base.__name__}
+        super().__init__(params, {**self._engine.defaults, **own, **run})
 
     @classmethod
     def wrap(cls, optimizer: Optimizer, *, penalty: float, **options: Any) -> DWFOptimizer:
@@ -180,6 +184,11 @@ class DWFOptimizer(Optimizer):
             ValueError: As the constructor. The optimizer is then left as it was.
         """
         asked = isinstance(param_group, dict) and bool(param_group.get("weight_decay"))
+        if isinstance(param_group, dict) and (common := sorted(_OF_ALL_GROUPS & param_group.keys())):
+            raise ValueError(
+                f"{common[0]} is one for all groups, a group may not have its own: give it to the "
+                "constructor, or build an optimizer for these parameters alone"
+            )
         super().add_param_group(param_group)
         *_, (group, members) = self._members_by_group()
         try:
@@ -269,12 +278,10 @@ class DWFOptimizer(Optimizer):
             raise ValueError(
                 f"mask has shape {tuple(mask.shape)}, the parameter {tuple(parameter.shape)}"
             )
-        factors = self.factors(parameter)  # makes the state, or refuses a stranger
+        self.factors(parameter)  # makes the state, or refuses a stranger
         mask = cut(mask, parameter)
         local(parameter).masked_fill_(mask, 0)
         zero_where(mask, elementwise(local_state(self.state.get(parameter, {}))))
-        if factors:
-            self._store.note_write(parameter, factors)
 
     def decay_budgets(self, threshold: float) -> list[DecayBudget]:
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.
