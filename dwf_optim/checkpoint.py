@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dwf_optim.sharding import cut, is_sharded, place
 from dwf_optim.state import FORMAT, State
 
 Groups = list[dict[str, Any]]
@@ -66,4 +67,9 @@ def _copy(value: Any, p: Tensor) -> Any:
     if not isinstance(value, Tensor):
         return deepcopy(value)
     # Numbers kept once per tensor (a step counter) stay where the base keeps them.
-    return value.clone() if value.ndim == 0 < p.ndim else value.to(device=p.device, copy=True)
+    if value.ndim == 0 < p.ndim:
+        return value.clone()
+    if value.shape == p.shape and is_sharded(p) != is_sharded(value):
+        # From one process to shards, or back.
+        return place(cut(value.to(p.device), p).clone(), p)
+    return value.to(device=p.device, copy=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dwf_optim.init import INITS
 from dwf_optim.notify import warn
+from dwf_optim.sharding import is_sharded
 from dwf_optim.state import FORMAT
 
 MAX_DEPTH = 8
@@ -104,11 +105,10 @@ class Factorization:
                 f"complex parameters {what} are not factorized: give their group depth=1, or make "
                 "torch.view_as_real(p) the parameter"
             )
-        # By name, because importing DTensor takes long and few have it.
-        if type(p).__name__ == "DTensor":
+        if is_sharded(p) and any(placement.is_partial() for placement in p.placements):
             raise TypeError(
-                f"sharded parameters {what} are not factorized yet (FSDP2, tensor parallelism): use "
-                "DistributedDataParallel, or give their group depth=1"
+                f"parameters that are sums over ranks {what} are not factorized: redistribute them to "
+                "shards or replicas, or give their group depth=1"
             )
         if p.layout != torch.strided:
             raise TypeError(f"sparse parameters {what} are not factorized: give their group depth=1")
@@ -124,11 +124,9 @@ class Factorization:
 
 
 # What a group holds beside options: the checkpoint's format, and what a run has fixed or summed up.
-# "redrawn" has the sigma of each parameter whose weight was drawn anew, None for the others.
 RUN_KEYS: dict[str, Any] = {
     "format": FORMAT,
     "resolved_lr_scale": None,
-    "redrawn": None,
     "lr_sum": 0.0,
     "penalty_sum": 0.0,
     "steps": 0,

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dwf_optim.factors import match, product
 from dwf_optim.learning_rate import REFERENCE_WEIGHT
+from dwf_optim.sharding import combine, cut, local, place
 
 # The paper's eps, relative to sigma: it publishes no value, and an absolute one can exceed a layer's
 # 2 sigma. 3e-3 at fan-in 784 (sigma 0.05) is 0.06.
@@ -105,7 +106,7 @@ INITS: dict[str, Init] = {
 }
 
 
-def generator_for(seed: int, position: int) -> torch.Generator:
+def generator_for(seed: int, identity: int) -> torch.Generator:
     """Make the random generator of one parameter.
 
     Every rank of a distributed run makes the same one, and the user's own random stream is not
@@ -113,14 +114,35 @@ def generator_for(seed: int, position: int) -> torch.Generator:
 
     Args:
         seed: The optimizer's seed.
-        position: The parameter's position among all parameters of the optimizer.
+        identity: What tells the parameter from others: its position, or the `fingerprint` of its weight.
 
     Returns:
         A CPU generator.
     """
     # torch's CPU generator reads 32 bits of its seed, so the two numbers are hashed into 32 bits.
-    digest = hashlib.blake2b(f"{seed}/{position}".encode(), digest_size=4).digest()
+    digest = hashlib.blake2b(f"{seed}/{identity}".encode(), digest_size=4).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def fingerprint(weight: Tensor) -> int | None:
+    """Return a number by which a weight is known wherever it stands, in whatever layout or shards.
+
+    Under ZeroRedundancyOptimizer a rank's optimizer sees its own parameters only, so positions differ
+    from those in one process; weights do not.
+
+    Args:
+        weight: Any shape and floating dtype.
+
+    Returns:
+        The sum of its elements' bit patterns modulo 2^64, which no order or cut changes; None for a
+        constant or empty weight, which is no different from others.
+    """
+    part = local(weight.detach())
+    low, high = (sign * float(_largest(sign * part, weight)) for sign in (-1, 1))
+    if low >= high:
+        return None
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[part.element_size()]
+    return int(combine(part.view(integers).sum(dtype=torch.int64), weight, "sum"))
 
 
 def spread(weight: Tensor) -> float:
@@ -130,27 +152,36 @@ def spread(weight: Tensor) -> float:
     from the mean it is zero for an all-zero tensor only.
 
     Args:
-        weight: Any shape; an empty one has spread 0.
+        weight: Any shape; an empty one has spread 0. A sharded one needs all its ranks to call this.
 
     Returns:
-        The root mean square, computed in float64.
+        The root mean square of the whole tensor, computed in float64.
 
     Raises:
         ValueError: If the weight holds NaN or infinity.
     """
     if weight.numel() == 0:
         return 0.0
-    largest = float(weight.detach().abs().max())
+    part = local(weight.detach())
+    # NaN as infinity, because it may lose a comparison between ranks.
+    largest = float(_largest(part.abs().nan_to_num(nan=math.inf), weight))
     if math.isfinite(largest):
         # In units of the largest, because squares of float64 weights can leave float64's range.
-        relative = weight.detach().double() / largest if largest > 0 else weight.detach().double()
-        sigma = largest * float(relative.square().mean().sqrt())
+        relative = part.double() / largest if largest > 0 else part.double()
+        squares = combine(relative.square().sum(), weight, "sum")
+        sigma = largest * math.sqrt(float(squares) / weight.numel())
     else:
         raise ValueError(
             f"a weight of shape {tuple(weight.shape)} holds NaN or infinity and cannot be split into "
             "factors: initialize the model, or load a sound checkpoint, before the first step"
         )
     return sigma
+
+
+def _largest(part: Tensor, weight: Tensor) -> Tensor:
+    """Return the largest element over all ranks; a rank's part may be empty."""
+    own = part.max() if part.numel() else part.new_full((), -math.inf)
+    return combine(own, weight, "max")
 
 
 def redraw(weight: Tensor, init: str, depth: int, sigma: float, generator: torch.Generator) -> None:
@@ -165,8 +196,9 @@ def redraw(weight: Tensor, init: str, depth: int, sigma: float, generator: torch
     """
     dtype = torch.promote_types(weight.dtype, torch.float32)
     candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
-    drawn = product(candidates).mul_(sigma).to(weight.device)
-    weight.copy_(drawn.masked_fill_(weight == 0, 0))
+    drawn = cut(product(candidates).mul_(sigma).to(weight.device), weight)
+    part = local(weight)
+    part.copy_(drawn.masked_fill(part == 0, 0))
 
 
 def factorize(
@@ -185,17 +217,19 @@ def factorize(
         generator: From `generator_for`.
 
     Returns:
-        ``D`` tensors with the weight's shape, layout and device, in float32 or wider.
+        ``D`` tensors with the weight's shape, layout, shards and device, in float32 or wider.
     """
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    factors = [torch.empty_like(weight, dtype=dtype) for _ in range(depth)]
+    part = local(weight)
+    factors = [torch.empty_like(part, dtype=dtype) for _ in range(depth)]
     if sigma == 0:
         for factor in factors[:-1]:
             factor.fill_(REFERENCE_WEIGHT ** (1 / depth))
         factors[-1].zero_()
-        return factors
-    candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
-    matched = match([candidate.to(weight.device) for candidate in candidates], weight)
-    for factor, value in zip(factors, matched, strict=True):
-        factor.copy_(value)
-    return factors
+    else:
+        # Drawn whole and then cut, so that shards together hold what one process would.
+        candidates = INITS[init].draw(weight.shape, depth, sigma, generator, dtype)
+        matched = match([cut(candidate.to(weight.device), weight) for candidate in candidates], part)
+        for factor, value in zip(factors, matched, strict=True):
+            factor.copy_(value)
+    return [place(factor, weight) for factor in factors]

@@ -96,8 +96,8 @@ def required_decay(start: float = TYPICAL_START, threshold: float = FLOAT32_EPS)
     """Return the ``lambda * sum eta`` that shrinks a weight from ``start`` to ``threshold``.
 
     Args:
-        start: |weight| to start from.
-        threshold: |weight| at which it counts as zero.
+        start: ``|weight|`` to start from.
+        threshold: ``|weight|`` at which it counts as zero.
 
     Returns:
         ``ln(start / threshold) / 2``: 6.5 for the defaults.
@@ -143,8 +143,8 @@ def decay_budget(
         steps: How many steps are taken.
         lr_scale: ``s``; `auto_lr_scale` gives the default's.
         momentum: ``mu``.
-        start: |weight| to start from.
-        threshold: |weight| at which it counts as zero.
+        start: ``|weight|`` to start from.
+        threshold: ``|weight|`` at which it counts as zero.
 
     Returns:
         The budget.
@@ -196,7 +196,8 @@ def warn_outside_window(group: Mapping[str, Any], kind: BaseKind) -> None:
     """Warn about a learning rate at which training is not expected to work.
 
     The rate judged is the highest the group says it will have: schedulers note ``initial_lr`` and
-    ``max_lr``. Momentum counts as the factor by which it lengthens steps.
+    ``max_lr``. Momentum counts as the factor by which it lengthens steps; where a scheduler cycles it,
+    it is at its ``base_momentum`` when the rate is highest.
 
     Args:
         group: A parameter group.
@@ -205,7 +206,10 @@ def warn_outside_window(group: Mapping[str, Any], kind: BaseKind) -> None:
     if kind == "adam" and "betas" not in group:
         return  # measured with Adam; what a rate means for Adadelta or Rprop is another matter
     rates = [group[key] for key in ("lr", "initial_lr", "max_lr") if group.get(key) is not None]
-    rate = max(float(rate) for rate in rates) * momentum_gain(group)
+    peak = {**group, "lr": max(float(rate) for rate in rates)}
+    if "momentum" in group and "base_momentum" in group:
+        peak["momentum"] = group["base_momentum"]
+    rate = max(float(moment["lr"]) * momentum_gain(moment) for moment in (group, peak))
     low, high = LR_WINDOW[kind]
     if low < rate < high or rate == 0:
         return

@@ -27,6 +27,7 @@ from dwf_optim.learning_rate import (
     required_decay,
 )
 from dwf_optim.notify import warn
+from dwf_optim.sharding import cut, local, local_state, place_state
 from dwf_optim.state import State, get_base_states, get_factors, has_factors, put_base_states
 from dwf_optim.step import BACKENDS, resolve_backend
 from dwf_optim.step.group import check_gradients, step_group
@@ -185,8 +186,7 @@ class DWFOptimizer(Optimizer):
                 self._warn_of_weight_decay(group)
             if INITS[factorization.init].redraws:
                 with torch.no_grad():
-                    sigmas = self._store.redraw(factorized, factorization)
-                group["redrawn"] = [sigmas.get(member.position) for member in members]
+                    self._store.redraw(factorized, factorization)
         except Exception:
             self.param_groups.pop()
             raise
@@ -206,8 +206,7 @@ class DWFOptimizer(Optimizer):
             members = []
             for index, p in enumerate(group["params"]):
                 name = names[index] if names else f"parameter number {position}"
-                sigma = group["redrawn"][index] if group["redrawn"] else None
-                members.append(Member(p, position, name, sigma))
+                members.append(Member(p, position, name))
                 position += 1
             yield group, members
 
@@ -253,7 +252,8 @@ class DWFOptimizer(Optimizer):
 
         Args:
             parameter: One of the optimizer's parameters.
-            mask: Boolean, of its shape; True where it becomes zero.
+            mask: Boolean, of its shape; True where it becomes zero. For a sharded parameter the whole
+                mask, the same on every rank, or a sharded one.
 
         Raises:
             ValueError: If the optimizer does not hold the parameter, or the shapes differ.
@@ -263,16 +263,17 @@ class DWFOptimizer(Optimizer):
                 f"mask has shape {tuple(mask.shape)}, the parameter {tuple(parameter.shape)}"
             )
         factors = self.factors(parameter)  # makes the state, or refuses a stranger
-        parameter.masked_fill_(mask, 0)
-        zero_where(mask, list(self.state.get(parameter, {}).values()))
+        mask = cut(mask, parameter)
+        local(parameter).masked_fill_(mask, 0)
+        zero_where(mask, list(local_state(self.state.get(parameter, {})).values()))
         if factors:
-            self._store.note_write(parameter)
+            self._store.note_write(parameter, factors)
 
     def decay_budgets(self, threshold: float) -> list[DecayBudget]:
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.
 
         Args:
-            threshold: |weight| that counts as zero.
+            threshold: ``|weight|`` that counts as zero.
 
         Returns:
             One budget a group; none for Adam-type bases, which follow no such law, nor for thresholds at
@@ -325,8 +326,8 @@ class DWFOptimizer(Optimizer):
         and the run goes on in factor space.
 
         Args:
-            state_dict: From `state_dict` of a `DWFOptimizer`, or of its base, over the same parameters;
-                copied.
+            state_dict: From ``state_dict()`` of a `DWFOptimizer`, or of its base, over the same
+                parameters; copied.
 
         Raises:
             ValueError: If it is another optimizer's checkpoint, or its groups have other sizes.
@@ -394,8 +395,9 @@ class DWFOptimizer(Optimizer):
                 p = member.p
                 if p in split:
                     own = dict(self._store.state_of(self.state, member, factorization))
-                    factors = get_factors(own, factorization.depth)
-                    put_base_states(own, convert_state(self.base, states[p], factors))
+                    factors = [local(f) for f in get_factors(own, factorization.depth)]
+                    views = convert_state(self.base, local_state(states[p]), factors)
+                    put_base_states(own, [place_state(view, {}, p) for view in views])
                     converted[p] = own
                 elif p in states and has_stepped(states[p]):
                     converted[p] = deepcopy(states[p])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from dwf_optim.groups import factorizable
@@ -16,6 +17,7 @@ from dwf_optim.learning_rate import FLOAT32_EPS
 from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
 from dwf_optim.report import LayerReport, SparsityReport
+from dwf_optim.sharding import cut, local, whole
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ Evaluate = Callable[[nn.Module], float]
 @torch.no_grad()
 def sparsify(
     model: nn.Module,
-    optimizer: DWFOptimizer | None = None,
+    optimizer: Optimizer | None = None,
     *,
     threshold: float | None = None,
     sparsity: float | None = None,
@@ -41,10 +43,10 @@ def sparsify(
     loses at most that much. With none of the three, the threshold is float32's eps, as in the paper.
 
     Args:
-        model: The trained model; its weights change in place.
-        optimizer: The optimizer it was trained with. Its factors and the base's state become zero
-            too, so that training on keeps the zeros. Without one, the tensors are those that
-            `param_groups` would factorize.
+        model: The trained model; its weights change in place. If it is sharded, all ranks call this.
+        optimizer: The optimizer it was trained with, as it is or in Accelerate's wrapper. Its factors
+            and the base's state become zero too, so that training on keeps the zeros. Without one, the
+            tensors are those that `param_groups` would factorize.
         threshold: Weights with ``|w| <= threshold`` become zero.
         sparsity: Fraction of zeros to reach, in [0, 1); exact to one weight.
         tolerance: Most that the metric may lose, >= 0.
@@ -60,11 +62,12 @@ def sparsify(
         ValueError: If more than one rule is given, a number is out of range, ``evaluate`` is missing
             or returns NaN, or nothing is factorized. The weights are then as they were.
     """
-    _check(optimizer, threshold, sparsity, tolerance, evaluate)
+    _check(threshold, sparsity, tolerance, evaluate)
+    optimizer = _unwrap(optimizer)
     weights = _weights(model, optimizer)
     tensors = list(weights.values())
     for name, weight in weights.items():
-        if bool(weight.isnan().any()):
+        if bool(whole(weight).isnan().any()):
             raise ValueError(
                 f"{name} holds NaN: the training diverged, so there is nothing to sparsify; train with "
                 "a smaller lr"
@@ -76,7 +79,7 @@ def sparsify(
         masks, limit = _bisect(model, tensors, evaluate, before - tolerance, progress)
     else:
         limit = FLOAT32_EPS if threshold is None else float(threshold)
-        masks = [w.abs() <= limit for w in tensors]
+        masks = [whole(w).abs() <= limit for w in tensors]
         if optimizer is not None and not any(bool(mask.any()) for mask in masks):
             _warn_if_hopeless(optimizer, limit)
     after = None
@@ -86,11 +89,11 @@ def sparsify(
             after = _score(evaluate, model)
     for weight, mask in zip(tensors, masks, strict=True):
         if optimizer is None:
-            weight.masked_fill_(mask, 0)
+            local(weight).masked_fill_(cut(mask, weight), 0)
         else:
             optimizer.zero_(weight, mask)
     layers = tuple(
-        LayerReport(name, tuple(w.shape), w.numel(), int(torch.count_nonzero(w)))
+        LayerReport(name, tuple(w.shape), w.numel(), int(torch.count_nonzero(whole(w))))
         for name, w in weights.items()
     )
     report = SparsityReport(layers, limit, before, after)
@@ -98,18 +101,24 @@ def sparsify(
     return report
 
 
-def _check(
-    optimizer: object,
-    threshold: float | None,
-    sparsity: float | None,
-    tolerance: float | None,
-    evaluate: Evaluate | None,
-) -> None:
+def _unwrap(optimizer: object) -> DWFOptimizer | None:
+    if isinstance(optimizer, Optimizer) and not isinstance(optimizer, DWFOptimizer):
+        # Accelerate, and so the Hugging Face Trainer, hands out a wrapper that holds ours.
+        optimizer = getattr(optimizer, "optimizer", optimizer)
     if optimizer is not None and not isinstance(optimizer, DWFOptimizer):
         raise TypeError(
             f"optimizer must be a DWFOptimizer or None, got {type(optimizer).__name__}; without "
             "factors to clear, pass none"
         )
+    return optimizer
+
+
+def _check(
+    threshold: float | None,
+    sparsity: float | None,
+    tolerance: float | None,
+    evaluate: Evaluate | None,
+) -> None:
     rules = {"threshold": threshold, "sparsity": sparsity, "tolerance": tolerance}
     given = {name: value for name, value in rules.items() if value is not None}
     if len(given) > 1:
@@ -160,7 +169,7 @@ class _Ranking:
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.shapes = [tensor.shape for tensor in tensors]
         self.devices = [tensor.device for tensor in tensors]
-        sizes = [tensor.detach().abs().flatten().cpu() for tensor in tensors]
+        sizes = [whole(tensor.detach()).abs().flatten().cpu() for tensor in tensors]
         ordered, order = torch.cat(sizes).sort(stable=True)
         self.ordered = ordered
         self.ranks = torch.empty_like(order)
@@ -210,14 +219,14 @@ def _bisect(
 @contextmanager
 def _masked(tensors: Sequence[Tensor], masks: Sequence[Tensor]) -> Iterator[None]:
     """Zero the masked weights for a while; they come back whatever happens."""
-    originals = [tensor.clone() for tensor in tensors]
+    originals = [local(tensor).clone() for tensor in tensors]
     try:
         for tensor, mask in zip(tensors, masks, strict=True):
-            tensor.masked_fill_(mask, 0)
+            local(tensor).masked_fill_(cut(mask, tensor), 0)
         yield
     finally:
         for tensor, original in zip(tensors, originals, strict=True):
-            tensor.copy_(original)
+            local(tensor).copy_(original)
 
 
 def _warn_if_hopeless(optimizer: DWFOptimizer, threshold: float) -> None:

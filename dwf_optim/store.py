@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from dwf_optim.factorization import Factorization
-from dwf_optim.factors import match, product, zero_where
-from dwf_optim.init import factorize, generator_for, redraw, spread
+from dwf_optim.init import INITS, factorize, fingerprint, generator_for, redraw, spread
 from dwf_optim.notify import warn
+from dwf_optim.outside_writes import Writes, follow, seems_unwritten, take_over, writes
 from dwf_optim.state import State, get_factors, has_factors, put_factors
-
-# Elements compared at a time, so that they stay in cache.
-BLOCK = 128 * 1024
 
 
 class Member(NamedTuple):
@@ -25,13 +21,11 @@ class Member(NamedTuple):
         p: The parameter.
         position: Among all parameters of all groups, from 0.
         name: The user's, or its position in words.
-        sigma: What its weight was re-drawn at, so that the draw can be repeated; None if it was not.
     """
 
     p: Tensor
     position: int
     name: str
-    sigma: float | None
 
 
 class FactorStore:
@@ -41,53 +35,51 @@ class FactorStore:
     hold: who wrote a weight last.
 
     Args:
-        seed: Of the random draws; each parameter has its own stream, by its position.
+        seed: Of the random draws; each parameter has its own stream.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        # (version, address) of each weight when we last wrote it; if they differ, another did since.
-        self._written: dict[Tensor, tuple[int, int]] = {}
+        # Sigma that a weight was re-drawn at, so that the first step can repeat the draw.
+        self._redrawn: dict[Tensor, float] = {}
+        # What `writes` said of each weight and of its factors when we last wrote them.
+        self._written: dict[Tensor, tuple[Writes, list[Writes]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop what is of this process: a copy or a resumed run compares every weight once."""
-        return {"seed": self.seed, "_written": {}}
+        return {"seed": self.seed, "_redrawn": self._redrawn, "_written": {}}
 
-    def forget_writes(self, parameters: Iterable[Tensor] | None = None) -> None:
-        """Compare these weights, or all, with their factors when they are next stepped."""
-        for p in list(self._written) if parameters is None else parameters:
-            self._written.pop(p, None)
+    def forget_writes(self) -> None:
+        """Compare every weight with its factors when it is next stepped."""
+        self._written.clear()
 
-    def note_write(self, p: Tensor) -> None:
-        """Remember that the weight, as it now stands, is the product of its factors."""
-        self._written[p] = (p._version, p.data_ptr())
+    def note_write(self, p: Tensor, factors: Sequence[Tensor]) -> None:
+        """Remember that the weight, as it now stands, is the product of these factors."""
+        self._written[p] = writes(p), [writes(factor) for factor in factors]
 
-    def redraw(self, members: Sequence[Member], factorization: Factorization) -> dict[int, float]:
+    def redraw(self, members: Sequence[Member], factorization: Factorization) -> None:
         """Replace weights by a draw of their initialization; zeros stay zero.
 
         Args:
-            members: The parameters, written in place.
+            members: The parameters, written in place; an all-zero one has no scale and is left alone.
             factorization: Their group's, with an initialization that re-draws.
-
-        Returns:
-            Sigma of each re-drawn parameter by position; an all-zero one has no scale and is left alone.
 
         Raises:
             ValueError: If one holds NaN or infinity; nothing is written then.
         """
-        sigmas = {member.position: spread(member.p) for member in members}
-        sigmas = {position: sigma for position, sigma in sigmas.items() if sigma > 0}
-        for p, position, *_ in members:
-            if position in sigmas:
+        sigmas = {member.p: spread(member.p) for member in members}
+        for p, position, _ in members:
+            if sigmas[p] > 0:
                 generator = generator_for(self.seed, position)
-                redraw(p, factorization.init, factorization.depth, sigmas[position], generator)
-        return sigmas
+                redraw(p, factorization.init, factorization.depth, sigmas[p], generator)
+                self._redrawn[p] = sigmas[p]
 
     def state_of(
         self,
         states: MutableMapping[Tensor, State],
         member: Member,
         factorization: Factorization,
+        step: int | None = None,
     ) -> State:
         """Return a factorized parameter's state, in agreement with the weight as it now stands.
 
@@ -95,71 +87,44 @@ class FactorStore:
             states: The optimizer's state; gains an entry if the parameter has none.
             member: The parameter.
             factorization: Its group's.
+            step: Number of the step, by which a part of the weight is compared if nothing tells of a
+                write. None compares all of it.
 
         Returns:
             The state itself, not a copy.
         """
-        p = member.p
+        p, depth = member.p, factorization.depth
         state = states.get(p)
         if state is None or not has_factors(state):
-            state = self._make(member, factorization)
-            states[p] = state
-        elif self._written.get(p) != (p._version, p.data_ptr()):
-            _follow(p, state, factorization.depth)
-            _take_over(p, state, factorization.depth)
-        self.note_write(p)
+            states[p] = state = self._make(member, factorization)
+        elif not self._is_ours(p, get_factors(state, depth), step):
+            follow(p, state, depth)
+            take_over(p, state, depth)
+        self.note_write(p, get_factors(state, depth))
         return state
 
+    def _is_ours(self, p: Tensor, factors: Sequence[Tensor], step: int | None) -> bool:
+        """Say whether nobody has written the weight since we did, as far as can be told cheaply."""
+        by_weight, by_factors = self._written.get(p, (None, None))
+        if by_weight != writes(p):
+            return False
+        # Who has edited the factors instead wants them stepped, not set back.
+        return by_factors != [writes(f) for f in factors] or seems_unwritten(p, factors, step)
+
     def _make(self, member: Member, factorization: Factorization) -> State:
-        p, position, name, sigma = member
-        sigma = sigma or spread(p)
+        p, position, name = member
+        sigma = spread(p)
         if sigma == 0 and p.numel() > 0:
             warn(
                 f"{name} of shape {tuple(p.shape)} is all zero, which factors cannot leave by "
                 "themselves: one factor starts at zero and the others do not, so that it trains",
             )
+        elif p in self._redrawn:
+            sigma = self._redrawn[p]
         state: State = {}
-        generator = generator_for(self.seed, position)
+        # A re-drawn weight repeats its draw, which was by position. All others are known by their value.
+        identity = None if INITS[factorization.init].redraws else fingerprint(p)
+        generator = generator_for(self.seed, position if identity is None else identity)
         put_factors(state, factorize(p, factorization.init, factorization.depth, sigma, generator))
+        self._redrawn.pop(p, None)
         return state
-
-
-def _follow(p: Tensor, state: State, depth: int) -> None:
-    """Bring factors and elementwise base state to the dtype and device that the weight calls for."""
-    dtype = torch.promote_types(p.dtype, torch.float32)
-    held = get_factors(state, depth)[0]
-    if held.dtype == dtype and held.device == p.device:
-        return
-    for key, value in state.items():
-        if isinstance(value, Tensor) and value.shape == p.shape and value.dtype == held.dtype:
-            state[key] = value.to(device=p.device, dtype=dtype)
-
-
-def _agrees(p: Tensor, factors: list[Tensor]) -> bool:
-    """Whether a weight is the product of its factors, to the bit; compared in blocks."""
-    if not all(tensor.is_contiguous() for tensor in (p, *factors)):
-        return torch.equal(product(factors).to(p.dtype), p)
-    flat = [tensor.view(-1).split(BLOCK) for tensor in (p, *factors)]
-    return all(torch.equal(product(fs).to(p.dtype), w) for w, *fs in zip(*flat, strict=True))
-
-
-def _take_over(p: Tensor, state: State, depth: int) -> None:
-    """Re-factorize what was written to a weight from outside, keeping ratios, signs and base state.
-
-    Where the outside wrote zero, factors and base state become zero too. A difference of up to D ulp is
-    no write: factors represent a weight that they have not yet stepped to that precision only.
-    """
-    factors = get_factors(state, depth)
-    if _agrees(p, factors):
-        return
-    held = product(factors).to(p.dtype)
-    precision = torch.finfo(factors[0].dtype)
-    margin = p.abs().mul_(depth * precision.eps).add_(depth * precision.tiny * precision.eps)
-    # Written so that NaN, which compares false, counts as a change.
-    same = torch.where(p == 0, held == 0, (held - p).abs() <= margin)
-    changed = ~same
-    if not bool(changed.any()):
-        return
-    for factor, value in zip(factors, match(factors, p), strict=True):
-        factor.copy_(torch.where(changed, value, factor))
-    zero_where(changed & (p == 0), list(state.values()))

@@ -46,3 +46,20 @@ def test_warnings_point_at_the_users_line() -> None:
     with pytest.warns(UserWarning, match="even depth") as caught:
         DWFOptimizer([Parameter(torch.ones(2, 2))], lr=0.1, penalty=0, depth=2, init="balanced")
     assert caught[0].filename == __file__
+
+
+def one_cycle(max_lr: float, **options: Any) -> None:
+    """Take the first step of a run under OneCycleLR."""
+    weight = Parameter(torch.ones(2, 2))
+    optimizer = build([weight], momentum=0.9)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr, total_steps=10, **options)
+    weight.grad = torch.ones(2, 2)
+    optimizer.step()
+
+
+def test_cycled_momentum_is_judged_together_with_the_rate_it_meets() -> None:
+    one_cycle(0.1)  # 0.1 / (1 - 0.85) at the peak; max_momentum, 0.95, goes with the lowest rate
+    with pytest.warns(UserWarning, match="diverged or stalled"):
+        one_cycle(0.3)  # 0.3 / 0.15
+    with pytest.warns(UserWarning, match="diverged or stalled"):
+        one_cycle(0.1, div_factor=1.0)  # starts at 0.1 / 0.05

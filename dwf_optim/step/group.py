@@ -11,13 +11,11 @@ from torch import Tensor
 from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization, base_options
 from dwf_optim.learning_rate import auto_lr_scale, momentum_gain, warn_outside_window
+from dwf_optim.sharding import cut, local, local_state, place_state
 from dwf_optim.state import State, get_base_states, get_factors, put_base_states
 from dwf_optim.step import plain
 from dwf_optim.step.slot import Slot, StepOptions
 from dwf_optim.store import FactorStore, Member
-
-# Steps between exact comparisons of weights with factors. Writes through p.data leave no other trace.
-CHECK_EVERY = 16
 
 Backend = Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]
 Group = dict[str, Any]
@@ -37,7 +35,7 @@ def check_gradients(group: Group, members: Sequence[Member]) -> None:
     if not sparse:
         return
     factorization = Factorization.from_group(group)
-    for p, _, name, _ in sparse:
+    for p, _, name in sparse:
         if factorization.factorizes(p.ndim) or factorization.penalty_of(p.ndim) > 0:
             raise TypeError(
                 f"{name} has a sparse gradient, which factors and penalty cannot "
@@ -72,12 +70,10 @@ def step_group(
         (p, factorization.penalty_of(p.ndim)) for p, *_ in live if not factorization.factorizes(p.ndim)
     ]
     if factorized:
-        if group["steps"] % CHECK_EVERY == 0:
-            store.forget_writes(member.p for member in factorized)
-        held = [store.state_of(states, member, factorization) for member in factorized]
+        held = [store.state_of(states, m, factorization, group["steps"]) for m in factorized]
         _step_factors(engine, backend, group, factorization, options, factorized, held)
-        for member in factorized:
-            store.note_write(member.p)
+        for member, state in zip(factorized, held, strict=True):
+            store.note_write(member.p, get_factors(state, factorization.depth))
     if unfactorized or not live:
         # Without any gradient too: a base that counts its steps in the group counts this one.
         _keep_changes(group, options, plain.step(engine, options, unfactorized, states))
@@ -93,9 +89,15 @@ def _step_factors(
     states: Sequence[State],
 ) -> None:
     depth, penalty = factorization.depth, factorization.penalty
+    views = [get_base_states(state, depth) for state in states]
     slots = [
-        Slot(p, p.grad, get_factors(state, depth), get_base_states(state, depth))
-        for (p, *_), state in zip(members, states, strict=True)
+        Slot(
+            weight=local(p),
+            grad=cut(p.grad, p),
+            factors=[local(factor) for factor in get_factors(state, depth)],
+            states=[local_state(view) for view in held],
+        )
+        for (p, *_), state, held in zip(members, states, views, strict=True)
         if p.grad is not None
     ]
     scale = _lr_scale(engine, group, factorization)
@@ -107,8 +109,9 @@ def _step_factors(
         write=lr != 0,
     )
     after = backend(engine, step_options, slots)
-    for state, slot in zip(states, slots, strict=True):
-        put_base_states(state, slot.states)
+    for (p, *_), state, slot, held in zip(members, states, slots, views, strict=True):
+        placed = [place_state(new, old, p) for new, old in zip(slot.states, held, strict=True)]
+        put_base_states(state, placed)
     _keep_changes(group, step_options.base, after)
     travelled = lr * scale * momentum_gain(options)
     group["lr_sum"] += travelled
