@@ -29,8 +29,8 @@ from dwf_optim.learning_rate import (
 from dwf_optim.notify import warn
 from dwf_optim.sharding import cut, local, local_state, place_state
 from dwf_optim.state import State, get_base_states, get_factors, has_factors, put_base_states
-from dwf_optim.step import BACKENDS, resolve_backend
-from dwf_optim.step.group import check_gradients, step_group
+from dwf_optim.step import resolve_backend
+from dwf_optim.step.group import member_of, plan_group, step_group
 from dwf_optim.store import FactorStore, Member
 
 
@@ -200,15 +200,15 @@ class DWFOptimizer(Optimizer):
             )
 
     def _members_by_group(self) -> Iterator[tuple[dict[str, Any], list[Member]]]:
-        position = 0
+        for group, first in self._positions():
+            yield group, [member_of(group, index, first) for index in range(len(group["params"]))]
+
+    def _positions(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Go through the groups, each with the position of its first parameter among all."""
+        first = 0
         for group in self.param_groups:
-            names = group.get("param_names")
-            members = []
-            for index, p in enumerate(group["params"]):
-                name = names[index] if names else f"parameter number {position}"
-                members.append(Member(p, position, name))
-                position += 1
-            yield group, members
+            yield group, first
+            first += len(group["params"])
 
     def factorized(self) -> Iterator[Tensor]:
         """Go through the parameters that are split into factors, in order."""
@@ -308,12 +308,13 @@ class DWFOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        groups = list(self._members_by_group())
-        for group, members in groups:
-            check_gradients(group, members)
-        backend = BACKENDS[resolve_backend(self.backend)]
-        for group, members in groups:
-            step_group(self._engine, backend, self._store, self.state, group, members)
+        plans = [
+            plan_group(self._engine, self.backend, self.state, group, first)
+            for group, first in self._positions()
+        ]
+        backend = resolve_backend(self.backend)
+        for plan in plans:
+            step_group(self._engine, backend, self._store, self.state, plan)
         return loss
 
     # -------------------------------------------------------------- checkpoint

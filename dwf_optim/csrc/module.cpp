@@ -31,7 +31,7 @@ Options make_options(Rule rule, int depth, double lr, double penalty, double dea
   o.nesterov = nesterov;
   o.flush = flush;
   o.sign = maximize ? -1 : 1;
-  o.decay = static_cast<float>(2 * penalty / depth);
+  o.decay = static_cast<float>(o.sign * 2 * penalty / depth);
   o.dead = static_cast<float>(dead);
   o.lr = static_cast<float>(lr);
   o.momentum = static_cast<float>(momentum);

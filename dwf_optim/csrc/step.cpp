@@ -13,6 +13,7 @@ namespace {
 
 // Elements in a thread's share: some 50 us of work, so that neither the counter nor the last share to end matters.
 constexpr std::size_t kShare = 16 * 1024;
+constexpr std::size_t kSharesPerThread = 2;
 
 // Ranges [first, last) of a list.
 struct Share {
@@ -75,7 +76,9 @@ std::vector<Range> step_ranges(const std::vector<Slot>& slots, const Options& op
       }
     }
   };
-  run_on_threads(static_cast<int>(std::min<std::size_t>(threads, shares.size())), work);
+  // A thread that has to be woken for less than its own share of work comes too late.
+  const std::size_t useful = std::max<std::size_t>(1, shares.size() / kSharesPerThread);
+  run_on_threads(static_cast<int>(std::min<std::size_t>(threads, useful)), work);
   std::sort(left.begin(), left.end(),
             [](const Range& a, const Range& b) { return std::tie(a.slot, a.begin) < std::tie(b.slot, b.begin); });
   return left;
