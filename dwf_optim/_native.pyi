@@ -40,7 +40,8 @@ class Table:
         self,
         options: Options,
         threads: int,
-        instruction_set: str = ...,
+        instruction_set: str,
+        compare: bool,
         ranges: Sequence[tuple[int, int, int]] | None = ...,
     ) -> list[tuple[int, int, int]]: ...
 

@@ -58,8 +58,8 @@ Table collect_by_keys(const Reader& reader, nb::list parameters, nb::dict states
   return collect(reader, parameters, states, keys, min_ndim);
 }
 
-// Without ranges: the whole table, counted as a step, and compared first.
-Ranges step_table(Table& table, Options options, int threads, const std::string& instruction_set,
+// Without ranges: the whole table, and that counts as a step.
+Ranges step_table(Table& table, Options options, int threads, const std::string& instruction_set, bool compare,
                   const std::optional<Ranges>& some) {
   const Kernel kernel = find_kernel(options.rule, options.depth, instruction_set);
   std::vector<Range> ranges;
@@ -69,7 +69,7 @@ Ranges step_table(Table& table, Options options, int threads, const std::string&
     ranges = whole(table.slots);
     count_step(table.slots, options);
   }
-  options.compare = !some.has_value();
+  options.compare = compare;
   Ranges left;
   for (const Range& range : step_ranges(table.slots, options, kernel, ranges, threads))
     left.emplace_back(range.slot, range.begin, range.end);
@@ -93,7 +93,7 @@ NB_MODULE(_native, m) {
       .def_ro("rest", &Table::rest)
       .def_ro("members", &Table::members)
       .def_ro("weights", &Table::weights)
-      .def("step", step_table, "options"_a, "threads"_a, "instruction_set"_a = "", "ranges"_a = nb::none(),
+      .def("step", step_table, "options"_a, "threads"_a, "instruction_set"_a, "compare"_a, "ranges"_a = nb::none(),
            nb::call_guard<nb::gil_scoped_release>());
   nb::class_<Reader>(m, "Reader")
       .def(nb::init<nb::tuple, nb::tuple, nb::object, nb::object>(), "types"_a, "dtypes"_a, "strided"_a,

@@ -19,8 +19,8 @@ Backend = Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]
 BACKENDS: dict[str, Backend] = {
     "reference": reference.step,
     "blocked": blocked.step,
-    # The extension steps what it can before any slot is made; this is for the rest (see `native`).
-    "native": blocked.step,
+    # Of most weights no slot is made: `native.collect` takes them before.
+    "native": native.step_slots,
 }
 _AUTO = "native"
 

@@ -67,7 +67,7 @@ def plan_group(
     params = group["params"]
     batch = None
     if backend in ("auto", "native"):
-        batch = native.collect(engine.base, options, factorization, params, states, backend == "native")
+        batch = native.collect(engine, options, factorization, params, states, backend == "native")
     rest = [i for i, p in enumerate(params) if p.grad is not None] if batch is None else batch.table.rest
     members = [member_of(group, index, first) for index in rest]
     factorized = [m for m in members if factorization.factorizes(m.p.ndim)]

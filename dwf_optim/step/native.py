@@ -1,8 +1,8 @@
 """SGD, Adam and AdamW on the CPU in one pass over memory, by the compiled extension.
 
 A step reads gradient, factors, base state and weight once, and writes what changed. `collect` finds the
-weights that the extension can step. All others, and the first step of each, which makes the base's
-state, are left to `blocked`.
+weights that the extension can step as they are; `step_slots` copies where that helps. All others, and
+the first step of each, which makes the base's state, are left to `blocked`.
 
 The extension compares every weight with its factors as it goes, so that no write from outside is missed.
 Where they differ it stops; `step` lets the factors follow and then steps the rest.
@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization
 from dwf_optim.outside_writes import take_over
-from dwf_optim.state import State, get_factors
+from dwf_optim.state import State, get_factors, put_base_states, put_factors
+from dwf_optim.step import blocked
 from dwf_optim.step.native_rules import DTYPES, TYPES, Keys, rule_of, why_not
-from dwf_optim.step.slot import StepOptions
+from dwf_optim.step.slot import Slot, StepOptions
 from dwf_optim.store import FactorStore
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def require_built() -> None:
 
 
 def collect(
-    base: type[Optimizer],
+    engine: Engine,
     options: dict[str, Any],
     factorization: Factorization,
     params: list[Tensor],
@@ -85,7 +86,7 @@ def collect(
     """Find the parameters of a group that the extension can step now.
 
     Args:
-        base: The base's class.
+        engine: The base.
         options: Its group options.
         factorization: The group's.
         params: The group's parameters.
@@ -102,7 +103,7 @@ def collect(
     # At rate 0 nothing but base state may be written, which is for `blocked`.
     if factorization.depth == 1 or float(options["lr"]) == 0:
         return None
-    rule = rule_of(base, options)
+    rule = rule_of(engine, options)
     if isinstance(rule, str):
         if required:
             raise ValueError(f"backend='native' cannot step this group: {rule}; use backend='auto'")
@@ -147,17 +148,73 @@ def step(batch: Batch, options: StepOptions, states: dict[Tensor, State], store:
     depth, table = batch.depth, batch.table
     weights = table.weights
     threads = torch.get_num_threads()
-    left = table.step(native, threads, INSTRUCTION_SET)
+    left = table.step(native, threads, INSTRUCTION_SET, compare=True)
     written = list(dict.fromkeys(slot for slot, _, _ in left))
     for index in written:
         p = weights[index]
         ranges = [(begin, end) for slot, begin, end in left if slot == index]
         if not store.factors_edited(p, get_factors(states[p], depth)):
             _follow(p, states[p], ranges, batch)
-        table.step(native, threads, INSTRUCTION_SET, [(index, begin, end) for begin, end in ranges])
+        parts = [(index, begin, end) for begin, end in ranges]
+        table.step(native, threads, INSTRUCTION_SET, compare=False, ranges=parts)
     torch.autograd.graph.increment_version(weights)
     for p in (weights[index] for index in written):
         store.note_write(p, get_factors(states[p], depth))
+
+
+def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, Any]:
+    """Step what is not in a batch: parts of sharded weights, and tensors in different orders in memory.
+
+    Args:
+        engine: The base optimizer.
+        options: What the slots share.
+        slots: The weights; factors, states and weights are updated in place. They agree already.
+
+    Returns:
+        The base's group options after the step.
+    """
+    rule = rule_of(engine, options.base)
+    if _native is None or isinstance(rule, str) or not options.write:
+        return blocked.step(engine, options, slots)
+    depth = len(slots[0].factors)
+    keys = Keys.of(rule, depth)
+    pairs = [_in_one_order(slot) for slot in slots]
+    states = {weight: state for weight, state in pairs}
+    table = _reader().collect(list(states), states, keys.factors, keys.moments, keys.counts, 0)
+    batch = Batch(rule.name, depth, keys, table)
+    table.step(_options(batch, options), torch.get_num_threads(), INSTRUCTION_SET, compare=False)
+    torch.autograd.graph.increment_version(table.weights)
+    for index in table.members:
+        slot, (weight, state) = slots[index], pairs[index]
+        originals = _flatten(slot)
+        _write_back(slot.weight, weight)
+        for key, value in state.items():
+            _write_back(originals[key], value)
+    if not table.rest:
+        return options.base
+    return blocked.step(engine, options, [slots[index] for index in table.rest])
+
+
+def _flatten(slot: Slot) -> State:
+    state: State = {}
+    put_factors(state, slot.factors)
+    put_base_states(state, slot.states)
+    return state
+
+
+def _in_one_order(slot: Slot) -> tuple[Tensor, State]:
+    """Return a slot's weight, with its gradient, and state; copies where they are not contiguous."""
+    weight = slot.weight.detach().contiguous()
+    weight.grad = slot.grad.detach().contiguous()
+    state = _flatten(slot)
+    return weight, {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in state.items()}
+
+
+def _write_back(original: object, value: object) -> None:
+    if not (isinstance(original, Tensor) and isinstance(value, Tensor)):
+        return
+    if original.data_ptr() != value.data_ptr():
+        original.copy_(value)
 
 
 def _options(batch: Batch, options: StepOptions) -> _native.Options:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dwf_optim.base import Engine
+from dwf_optim.sharding import local
 from dwf_optim.state import State, base_key, factor_key
 
 # Types whose memory holds their values. (Other subclasses may be sharded, fake or traced.)
@@ -70,17 +72,18 @@ class Keys:
         return [*self.factors, *(key for row in self.moments for key in row)]
 
 
-def rule_of(base: type[Optimizer], options: dict[str, Any]) -> Rule | str:
+def rule_of(engine: Engine, options: dict[str, Any]) -> Rule | str:
     """Return the extension's rule for a base, or why there is none.
 
     Args:
-        base: The base's class.
-        options: Its group options.
+        engine: The base.
+        options: Its group options. What the base does not know there (a scheduler's notes) is ignored.
     """
+    base = engine.base
     # A subclass may step differently.
     if base not in _OPTIONS:
         return f"the base is {base.__name__}, not one of {[cls.__name__ for cls in _OPTIONS]}"
-    if unknown := sorted(options.keys() - _OPTIONS[base] - _COMMON):
+    if unknown := sorted(engine.defaults.keys() - _OPTIONS[base] - _COMMON):
         return f"{base.__name__} has options that the extension does not know: {unknown}"
     if options.get("capturable"):
         return "capturable=True is for CUDA graphs"
@@ -107,24 +110,13 @@ def why_not(p: Tensor, state: State, keys: Keys) -> str | None:
     tensors = {"it": p, "its gradient": p.grad}
     tensors |= {f"its {key}": state[key] for key in keys.elementwise if key in state}
     for what, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or type(tensor) not in TYPES:
+        part = local(tensor) if isinstance(tensor, Tensor) else tensor
+        if not isinstance(part, Tensor) or type(part) not in TYPES:
             return f"{what} is a {type(tensor).__name__}"
-        if tensor.device.type != "cpu":
-            return f"{what} is on {tensor.device}, not on the CPU"
+        if part.device.type != "cpu":
+            return f"{what} is on {part.device}, not on the CPU"
         dtypes = DTYPES if what in ("it", "its gradient") else (torch.float32,)
-        if tensor.dtype not in dtypes:
-            return f"{what} is of {tensor.dtype}, not one of {dtypes}"
-        if not _in_order_of(p, tensor):
-            return (
-                f"{what} has strides {tensor.stride()} at shape {tuple(tensor.shape)}, so it has gaps "
-                "or another order than the weight in memory"
-            )
-    if any(key not in state for key in (*keys.elementwise, *keys.counts)):
-        return None
-    return f"its state is not what the base makes: {sorted(state)}"
-
-
-def _in_order_of(p: Tensor, tensor: Tensor) -> bool:
-    """Whether a tensor is dense in the order of p's memory."""
-    order = sorted(range(p.ndim), key=lambda dim: -p.stride()[dim])
-    return tensor.shape == p.shape and tensor.permute(order).is_contiguous()
+        if part.dtype not in dtypes:
+            return f"{what} is of {part.dtype}, not one of {dtypes}"
+    extra = sorted(state.keys() - {*keys.elementwise, *keys.counts})
+    return f"its state has what this base does not make: {extra}" if extra else None
