@@ -41,6 +41,7 @@ autodoc_type_aliases = {"ParamsT": "ParamsT"}  # else a union of eleven lines
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes as a list, as compact as parameters
 
 html_theme = "furo"
 html_title = f"dwf-optim {release}"

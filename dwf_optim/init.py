@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dwf_optim.factors import match, product
 from dwf_optim.learning_rate import REFERENCE_WEIGHT
-from dwf_optim.sharding import combine, cut, local, place
+from dwf_optim.sharding import cut, local, place
 
 # The paper's eps, relative to sigma: it publishes no value, and an absolute one can exceed a layer's
 # 2 sigma. 3e-3 at fan-in 784 (sigma 0.05) is 0.06.
@@ -106,7 +106,7 @@ INITS: dict[str, Init] = {
 }
 
 
-def generator_for(seed: int, identity: int) -> torch.Generator:
+def generator_for(seed: int, *identity: int) -> torch.Generator:
     """Make the random generator of one parameter.
 
     Every rank of a distributed run makes the same one, and the user's own random stream is not
@@ -114,35 +114,33 @@ def generator_for(seed: int, identity: int) -> torch.Generator:
 
     Args:
         seed: The optimizer's seed.
-        identity: What tells the parameter from others: its position, or the `fingerprint` of its weight.
+        *identity: What tells the parameter from others: its position, or its weight's `fingerprint`.
 
     Returns:
         A CPU generator.
     """
-    # torch's CPU generator reads 32 bits of its seed, so the two numbers are hashed into 32 bits.
-    digest = hashlib.blake2b(f"{seed}/{identity}".encode(), digest_size=4).digest()
+    # torch's CPU generator reads 32 bits of its seed, so the numbers are hashed into 32 bits.
+    text = "/".join(map(str, (seed, *identity)))
+    digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
-def fingerprint(weight: Tensor) -> int | None:
-    """Return a number by which a weight is known wherever it stands, in whatever layout or shards.
+def fingerprint(weight: Tensor) -> tuple[int, ...] | None:
+    """Return numbers by which a weight is known wherever it stands among others.
 
-    Under ZeroRedundancyOptimizer a rank's optimizer sees its own parameters only, so positions differ
-    from those in one process; weights do not.
+    Under ZeroRedundancyOptimizer a rank's optimizer sees its own parameters only, so positions are not
+    those in one process. The numbers survive rounding, which depends on how a batch is spread.
 
     Args:
-        weight: Any shape and floating dtype.
+        weight: Any shape and floating dtype, not sharded.
 
     Returns:
-        The sum of its elements' bit patterns modulo 2^64, which no order or cut changes; None for a
-        constant or empty weight, which is no different from others.
+        The shape, and where the smallest and the largest element are; None for an empty weight or one
+        whose elements are all equal, which looks like others of its kind.
     """
-    part = local(weight.detach())
-    low, high = (sign * float(_largest(sign * part, weight)) for sign in (-1, 1))
-    if low >= high:
+    if weight.numel() == 0 or bool(weight.min() == weight.max()):
         return None
-    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[part.element_size()]
-    return int(combine(part.view(integers).sum(dtype=torch.int64), weight, "sum"))
+    return (*weight.shape, int(weight.argmin()), int(weight.argmax()))
 
 
 def spread(weight: Tensor) -> float:
@@ -152,36 +150,27 @@ def spread(weight: Tensor) -> float:
     from the mean it is zero for an all-zero tensor only.
 
     Args:
-        weight: Any shape; an empty one has spread 0. A sharded one needs all its ranks to call this.
+        weight: Any shape, not sharded; an empty one has spread 0.
 
     Returns:
-        The root mean square of the whole tensor, computed in float64.
+        The root mean square, computed in float64.
 
     Raises:
         ValueError: If the weight holds NaN or infinity.
     """
     if weight.numel() == 0:
         return 0.0
-    part = local(weight.detach())
-    # NaN as infinity, because it may lose a comparison between ranks.
-    largest = float(_largest(part.abs().nan_to_num(nan=math.inf), weight))
+    largest = float(weight.detach().abs().max())
     if math.isfinite(largest):
         # In units of the largest, because squares of float64 weights can leave float64's range.
-        relative = part.double() / largest if largest > 0 else part.double()
-        squares = combine(relative.square().sum(), weight, "sum")
-        sigma = largest * math.sqrt(float(squares) / weight.numel())
+        relative = weight.detach().double() / largest if largest > 0 else weight.detach().double()
+        sigma = largest * float(relative.square().mean().sqrt())
     else:
         raise ValueError(
             f"a weight of shape {tuple(weight.shape)} holds NaN or infinity and cannot be split into "
             "factors: initialize the model, or load a sound checkpoint, before the first step"
         )
     return sigma
-
-
-def _largest(part: Tensor, weight: Tensor) -> Tensor:
-    """Return the largest element over all ranks; a rank's part may be empty."""
-    own = part.max() if part.numel() else part.new_full((), -math.inf)
-    return combine(own, weight, "max")
 
 
 def redraw(weight: Tensor, init: str, depth: int, sigma: float, generator: torch.Generator) -> None:

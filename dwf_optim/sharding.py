@@ -7,7 +7,7 @@ this rank's parts alone; ranks talk to each other only when factors are made.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -78,26 +78,6 @@ def cut(tensor: Tensor, like: Tensor) -> Tensor:
     return local(
         distribute_tensor(tensor.detach(), like.device_mesh, like.placements, src_data_rank=None)
     )
-
-
-def combine(part: Tensor, like: Tensor, how: Literal["sum", "max"]) -> Tensor:
-    """Sum, or take the largest of, a number that each rank has of its part of a tensor.
-
-    Args:
-        part: 0-d; this rank's number, of ``local(like)``.
-        like: The tensor that the numbers are of. All ranks that share it must call this.
-        how: "sum" or "max".
-
-    Returns:
-        0-d; the number of the whole tensor.
-    """
-    if not is_sharded(like):
-        return part
-    from torch.distributed.tensor import DTensor, Partial, Replicate
-
-    # Where it is not cut, all have the same number already.
-    placements = [Replicate() if p.is_replicate() else Partial(how) for p in like.placements]
-    return DTensor.from_local(part, like.device_mesh, placements, run_check=False).full_tensor()
 
 
 def local_state(state: dict[str, Any]) -> dict[str, Any]:

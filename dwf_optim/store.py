@@ -11,6 +11,7 @@ from dwf_optim.factorization import Factorization
 from dwf_optim.init import INITS, factorize, fingerprint, generator_for, redraw, spread
 from dwf_optim.notify import warn
 from dwf_optim.outside_writes import Writes, follow, seems_unwritten, take_over, writes
+from dwf_optim.sharding import whole
 from dwf_optim.state import State, get_factors, has_factors, put_factors
 
 
@@ -72,7 +73,7 @@ class FactorStore:
         Raises:
             ValueError: If one holds NaN or infinity; nothing is written then.
         """
-        sigmas = {member.p: spread(member.p) for member in members}
+        sigmas = {member.p: spread(whole(member.p)) for member in members}
         for p, position, _ in members:
             if sigmas[p] > 0:
                 generator = generator_for(self.seed, position)
@@ -118,7 +119,8 @@ class FactorStore:
 
     def _make(self, member: Member, factorization: Factorization) -> State:
         p, position, name = member
-        sigma = spread(p)
+        weight = whole(p)
+        sigma = spread(weight)
         if sigma == 0 and p.numel() > 0:
             warn(
                 f"{name} of shape {tuple(p.shape)} is all zero, which factors cannot leave by "
@@ -126,10 +128,10 @@ class FactorStore:
             )
         elif p in self._redrawn:
             sigma = self._redrawn[p]
+        # A re-drawn weight repeats its draw, which was by position; others are known by their values.
+        known_by = None if INITS[factorization.init].redraws else fingerprint(weight)
+        generator = generator_for(self.seed, *(known_by or (position,)))
         state: State = {}
-        # A re-drawn weight repeats its draw, which was by position. All others are known by their value.
-        identity = None if INITS[factorization.init].redraws else fingerprint(p)
-        generator = generator_for(self.seed, position if identity is None else identity)
         put_factors(state, factorize(p, factorization.init, factorization.depth, sigma, generator))
         self._redrawn.pop(p, None)
         return state

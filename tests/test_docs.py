@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import dwf_optim
+import inference
 from dwf_optim import DWFOptimizer, auto_lr_scale, decay_budget, sparsify
 from dwf_optim.convert import MOMENTS
 from dwf_optim.init import INITS
@@ -85,6 +88,13 @@ def test_no_snippet_is_overlooked(page: Path) -> None:
     """However a fence is indented or spelled, what says that it is Python was run above."""
     fences = re.findall(r"^[\s>]*(?:```+|~~~+|:::+)\s*\{?\S*py", page.read_text(), re.MULTILINE)
     assert len(fences) == len(snippets(page))
+
+
+@pytest.mark.parametrize("package", [dwf_optim, inference], ids=lambda package: package.__name__)
+def test_the_reference_holds_what_the_package_exports(package: ModuleType) -> None:
+    text = (DOCS / "api" / f"{package.__name__}.md").read_text()
+    listed = re.findall(r"^\.\. auto(?:class|function):: (\w+)$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(package.__all__)
 
 
 def table(page: Path, first: str) -> list[dict[str, str]]:
