@@ -181,9 +181,7 @@ def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[
     pairs = [_in_one_order(slot) for slot in slots]
     states = {weight: state for weight, state in pairs}
     table = _reader().collect(list(states), states, keys.factors, keys.moments, keys.counts, 0)
-    batch = Batch(rule.name, depth, keys, table)
-    table.step(_options(batch, options), torch.get_num_threads(), INSTRUCTION_SET, compare=False)
-    torch.autograd.graph.increment_version(table.weights)
+    _step_table(Batch(rule.name, depth, keys, table), options)
     for index in table.members:
         slot, (weight, state) = slots[index], pairs[index]
         originals = _flatten(slot)
@@ -193,6 +191,12 @@ def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[
     if not table.rest:
         return options.base
     return blocked.step(engine, options, [slots[index] for index in table.rest])
+
+
+def _step_table(batch: Batch, options: StepOptions) -> None:
+    native = _options(batch, options)
+    batch.table.step(native, torch.get_num_threads(), INSTRUCTION_SET, compare=False)
+    torch.autograd.graph.increment_version(batch.table.weights)
 
 
 def _flatten(slot: Slot) -> State:
