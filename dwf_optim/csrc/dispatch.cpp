@@ -17,7 +17,7 @@ std::vector<InstructionSet> detect() {
   std::vector<InstructionSet> found{{"baseline", baseline::kernel}};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back({"avx2", avx2::kernel});
+  if (__builtin_cpu_supports("avx2")) found.push_back({"avx2", avx2::kernel});
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
     found.push_back({"avx512", avx512::kernel});

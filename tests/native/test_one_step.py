@@ -90,6 +90,18 @@ def test_threads_do_not_change_a_bit(seed: int, instruction_set: str) -> None:
     assert identical(runs[0], runs[2])
 
 
+def test_instruction_sets_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every operation is rounded by itself, as IEEE 754 says, in all of them."""
+    for seed in range(0, CASES, 10):
+        runs = []
+        for name in SETS:
+            monkeypatch.setattr(native, "INSTRUCTION_SET", name)
+            case = draw(seed)
+            case.optimizer.step()
+            runs.append(case.everything())
+        assert all(identical(runs[0], run) for run in runs[1:])
+
+
 @pytest.mark.parametrize("layout", ["transposed", "channels_last", "misaligned", "gaps", "mixed"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_layouts_do_not_change_a_bit(layout: str, dtype: torch.dtype, instruction_set: str) -> None:
