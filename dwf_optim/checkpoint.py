@@ -30,7 +30,8 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
         The state by parameter, and the groups with this optimizer's parameters.
 
     Raises:
-        ValueError: If its groups have other sizes, or its format is newer than this version's.
+        ValueError: If its groups have other sizes, its format is newer than this version's, or its base
+            is another.
     """
     saved_groups: Groups = deepcopy(state_dict["param_groups"])
     sizes, saved_sizes = ([len(g["params"]) for g in some] for some in (groups, saved_groups))
@@ -45,6 +46,13 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
             f"the checkpoint has format {newest}, this version of dwf-optim reads up to {FORMAT}: "
             "upgrade dwf-optim to the version that saved it"
         )
+    for group, saved in zip(groups, saved_groups, strict=True):
+        base = group["base_name"]
+        if saved.get("base_name", base) != base:
+            raise ValueError(
+                f"the checkpoint's base is {saved['base_name']}, this optimizer's {base}, whose state "
+                f"is another: build it with base={saved['base_name']}"
+            )
     parameters: dict[int, Tensor] = {}
     for group, saved in zip(groups, saved_groups, strict=True):
         parameters.update(zip(saved["params"], group["params"], strict=True))

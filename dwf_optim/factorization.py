@@ -123,9 +123,11 @@ class Factorization:
             )
 
 
-# What a group holds beside options: the checkpoint's format, and what a run has fixed or summed up.
+# What a group holds beside options: the checkpoint's format, whose base state it has, and what a run has
+# fixed or summed up.
 RUN_KEYS: dict[str, Any] = {
     "format": FORMAT,
+    "base_name": None,
     "resolved_lr_scale": None,
     "lr_sum": 0.0,
     "penalty_sum": 0.0,

@@ -33,6 +33,9 @@ from dwf_optim.step import resolve_backend
 from dwf_optim.step.group import member_of, plan_group, step_group
 from dwf_optim.store import FactorStore, Member
 
+# Options that no group can have of its own.
+_OF_ALL_GROUPS = frozenset({"base", "backend", "seed"})
+
 
 class DWFOptimizer(Optimizer):
     r"""Train a dense model towards exact zeros by stepping hidden factors of its weights.
@@ -117,7 +120,8 @@ class DWFOptimizer(Optimizer):
             "min_ndim": min_ndim,
             "flush": flush,
         }
-        super().__init__(params, {**self._engine.defaults, **own, **RUN_KEYS})
+        run = {**RUN_KEYS, "base_name": base.__name__}
+        super().__init__(params, {**self._engine.defaults, **own, **run})
 
     @classmethod
     def wrap(cls, optimizer: Optimizer, *, penalty: float, **options: Any) -> DWFOptimizer:
@@ -173,6 +177,11 @@ class DWFOptimizer(Optimizer):
             ValueError: As the constructor. The optimizer is then left as it was.
         """
         asked = isinstance(param_group, dict) and bool(param_group.get("weight_decay"))
+        if isinstance(param_group, dict) and (common := sorted(_OF_ALL_GROUPS & param_group.keys())):
+            raise ValueError(
+                f"{common[0]} is one for all groups, a group may not have its own: give it to the "
+                "constructor, or build an optimizer for these parameters alone"
+            )
         super().add_param_group(param_group)
         *_, (group, members) = self._members_by_group()
         try:
@@ -262,12 +271,10 @@ class DWFOptimizer(Optimizer):
             raise ValueError(
                 f"mask has shape {tuple(mask.shape)}, the parameter {tuple(parameter.shape)}"
             )
-        factors = self.factors(parameter)  # makes the state, or refuses a stranger
+        self.factors(parameter)  # makes the state, or refuses a stranger
         mask = cut(mask, parameter)
         local(parameter).masked_fill_(mask, 0)
         zero_where(mask, list(local_state(self.state.get(parameter, {})).values()))
-        if factors:
-            self._store.note_write(parameter, factors)
 
     def decay_budgets(self, threshold: float) -> list[DecayBudget]:
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.

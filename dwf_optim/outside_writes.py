@@ -1,8 +1,8 @@
 """Writes to a weight from outside: how they are noticed cheaply, and how the factors follow.
 
 EMA and SWA swaps, weight clipping, ``model.load_state_dict`` and the like change a weight's version or
-address. Writes through ``p.data`` change neither, so a part of every weight is compared with its factors
-at each step, another part each time.
+address. Writes through ``p.data`` change neither, so at each step a sample of every weight is compared
+with its factors, another one each time.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dwf_optim.factors import match, product, zero_where
 from dwf_optim.sharding import local, local_state
 from dwf_optim.state import State, get_factors
 
-# Every element of a weight is compared once in this many steps. A prime, so that samples do not stay in
-# step with the rows of a matrix, where a written column would hide between them.
-PERIOD = 17
-# Weights of up to WHOLE elements are compared whole, up to BY_ELEMENT every 17th element, and beyond
-# that every 17th line, because memory is read by cache lines.
-WHOLE, BY_ELEMENT, LINE = 2**14, 2**18, 16
+# Weights of up to this many elements are compared whole: that costs no more than a sample of them.
+WHOLE = 2**15
+# Elements in one piece of a sample, a cache line of float32; and the least distance of two pieces.
+LINE, APART = 16, 256
+# Steps between comparisons on devices that have to be waited for to learn the outcome.
+EVERY = 16
 # Elements compared at a time, so that they stay in cache.
 BLOCK = 128 * 1024
 
@@ -35,33 +35,34 @@ def writes(tensor: Tensor) -> Writes:
 
 
 def seems_unwritten(p: Tensor, factors: Sequence[Tensor], step: int | None) -> bool:
-    """Compare a part of a weight with its factors, to the bit.
+    """Compare a sample of a weight with its factors, to the bit.
 
-    A write to more than ``PERIOD * LINE`` elements in a row is seen for certain, one to ``k`` scattered
-    elements with probability ``1 - (1 - 1 / PERIOD)^k``, any at all within `PERIOD` steps. On devices
-    that are waited for to learn the outcome, all is compared once in that many steps.
+    Weights of up to `WHOLE` elements are compared whole. Of others the sample has a piece of every row
+    (of what one index of the outermost dimension selects) of `APART` elements or more, at another place
+    in each. So a write to a row is seen for certain, to a column if there are as many rows as pieces in
+    one, to ``k`` scattered elements with probability ``1 - (1 - LINE / row)^k``.
 
     Args:
         p: The weight.
         factors: ``D`` tensors of its shape.
-        step: Number of the step; says which part. None compares all.
+        step: Number of the step, by which the sample moves on. None compares all.
 
     Returns:
         False if a difference was found.
     """
     if step is None:
         return _agrees(p, factors)
+    if p.device.type != "cpu":
+        return step % EVERY != 0 or _agrees(p, factors)
     tensors = [local(tensor) for tensor in (p, *factors)]
-    flat = _flat(tensors)
-    if flat is None or tensors[0].device.type != "cpu":
-        return step % PERIOD != 0 or _agrees(p, factors)
     size = tensors[0].numel()
-    if size <= WHOLE:
-        return _equal(flat)
-    line = 1 if size <= BY_ELEMENT else LINE
-    body = size - size % (PERIOD * line)
-    sample = [tensor[:body].view(-1, PERIOD, line)[:, step % PERIOD] for tensor in flat]
-    return _equal(sample) and _equal([tensor[body:] for tensor in flat])
+    if size <= WHOLE or (flat := _flat(tensors)) is None:
+        return _agrees(p, factors)
+    # A little less than a row, so that pieces wander through it and no row is left out.
+    apart = max(max(tensors[0].stride()), APART) - LINE
+    start = LINE * step % apart
+    pieces = (size - start - LINE) // apart + 1
+    return _equal([t.as_strided((pieces, LINE), (apart, 1), t.storage_offset() + start) for t in flat])
 
 
 def follow(p: Tensor, state: State, depth: int) -> None:
@@ -104,14 +105,13 @@ def take_over(p: Tensor, state: State, depth: int) -> None:
 
 
 def _flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
-    """Return one-dimensional views in the order of memory, or None where there is no common one."""
-    if not all(tensor.is_contiguous() for tensor in tensors):
-        strides = tensors[0].stride()
-        order = sorted(range(len(strides)), key=lambda dim: -strides[dim])
-        tensors = [tensor.permute(order) for tensor in tensors]
-        if not all(tensor.is_contiguous() for tensor in tensors):
-            return None
-    return [tensor.view(-1) for tensor in tensors]
+    """Return views in the order of memory, or None where there is no common one without gaps."""
+    if all(tensor.is_contiguous() for tensor in tensors):
+        return list(tensors)
+    strides = tensors[0].stride()
+    order = sorted(range(len(strides)), key=lambda dim: -strides[dim])
+    permuted = [tensor.permute(order) for tensor in tensors]
+    return permuted if all(tensor.is_contiguous() for tensor in permuted) else None
 
 
 def _agrees(p: Tensor, factors: Sequence[Tensor]) -> bool:
@@ -120,7 +120,7 @@ def _agrees(p: Tensor, factors: Sequence[Tensor]) -> bool:
     flat = _flat(tensors)
     if flat is None:
         return _equal(tensors)
-    return all(_equal(block) for block in zip(*(t.split(BLOCK) for t in flat), strict=True))
+    return all(_equal(block) for block in zip(*(t.view(-1).split(BLOCK) for t in flat), strict=True))
 
 
 def _equal(tensors: Sequence[Tensor]) -> bool:

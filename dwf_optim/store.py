@@ -103,7 +103,9 @@ class FactorStore:
         state = states.get(p)
         if state is None or not has_factors(state):
             states[p] = state = self._make(member, factorization)
-        elif not self._is_ours(p, get_factors(state, depth), step):
+        elif self._is_ours(p, get_factors(state, depth), step):
+            return state
+        else:
             follow(p, state, depth)
             take_over(p, state, depth)
         self.note_write(p, get_factors(state, depth))

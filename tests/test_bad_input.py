@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,15 +263,23 @@ def test_foreign_checkpoints() -> None:
     assert optimizer.state_dict() == before
 
 
-def test_sharded_parameters_are_refused(tmp_path: Path) -> None:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
+def test_a_checkpoint_of_another_base_is_refused_and_changes_nothing() -> None:
+    adam, sgd = (
+        DWFOptimizer(mlp().parameters(), lr=1e-3, penalty=1e-3, base=base)
+        for base in (torch.optim.Adam, torch.optim.SGD)
+    )
+    before = sgd.state_dict()
+    with pytest.raises(ValueError, match=r"base is Adam, this optimizer's SGD.*base=Adam"):
+        sgd.load_state_dict(adam.state_dict())
+    assert sgd.state_dict() == before
 
-    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-    try:
-        mesh = init_device_mesh("cpu", (1,))
-        sharded = Parameter(distribute_tensor(torch.ones(4, 2), mesh, [Shard(0)]))
-        with pytest.raises(TypeError, match=r"sharded parameters .*use DistributedDataParallel"):
-            build([sharded])
-    finally:
-        torch.distributed.destroy_process_group()
+
+@pytest.mark.parametrize(
+    "option",
+    [{"base": torch.optim.Adam}, {"backend": "reference"}, {"seed": 1}],
+    ids=lambda o: next(iter(o)),
+)
+def test_what_all_groups_share_is_refused_in_one(option: dict[str, object]) -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(ValueError, match=f"{next(iter(option))} is one for all groups"):
+        DWFOptimizer([{"params": [weight], **option}], lr=0.1, penalty=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
@@ -12,8 +13,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dwf_optim import DWFOptimizer
 from dwf_optim.factors import product
+from dwf_optim.outside_writes import LINE
 from tests.contract.common import BY_NAME, PENALTY, build, matrices, randn, rounding
-from tests.helpers import Base, assert_same_state, identical, mlp, snapshot, step_with, train, ulp
+from tests.helpers import (
+    Base,
+    assert_same_state,
+    identical,
+    mlp,
+    seeded,
+    snapshot,
+    step_with,
+    train,
+    ulp,
+)
 
 two_bases = pytest.mark.parametrize(
     "base", [BY_NAME["SGD-momentum"], BY_NAME["Adam"]], ids=lambda base: base.name
@@ -228,17 +240,103 @@ def test_a_model_rebuilt_by_reset_parameters(base: Base) -> None:
     assert identical([p.detach() for p in matrices(model)], start)
 
 
+# ------------------------------------------- through .data, which bumps no version and moves no address
+
+# Of one block and of several; two in another order of memory; one with gaps in it.
+LAYOUTS = {
+    "small": lambda: torch.randn(60, 50, generator=seeded(1)),
+    "medium": lambda: torch.randn(200, 300, generator=seeded(1)),
+    "large": lambda: torch.randn(700, 600, generator=seeded(1)),
+    "transposed": lambda: torch.randn(700, 600, generator=seeded(1)).t(),
+    "channels_last": lambda: torch.randn(64, 512, 3, 3, generator=seeded(1)).to(
+        memory_format=torch.channels_last
+    ),
+}
+LAYOUTS["gaps"] = lambda: torch.randn(700, 600, generator=seeded(1))[:, ::2]
+DATA_WRITES: dict[str, Callable[[Tensor], object]] = {
+    "clamp": lambda w: w.clamp_(-1.6, 1.6),
+    "scale": lambda w: w.mul_(0.9),
+    "negate": lambda w: w.neg_(),
+    "copy": lambda w: w.copy_(w.flip(0)),
+    "first": lambda w: w[0].zero_(),
+    "column": lambda w: w[:, 3].mul_(2.0),
+    "swap": lambda w: w.copy_(w.roll(1, 0)),
+}
+
+
+def still(weight: nn.Parameter, name: str = "SGD-momentum") -> DWFOptimizer:
+    """An optimizer at a rate at which a step moves a weight by far less than 1e-4, after one step."""
+    optimizer = build([weight], BY_NAME[name], lr=1e-9)
+    step_with(optimizer, {weight: torch.ones_like(weight)})
+    return optimizer
+
+
+@pytest.mark.parametrize("write", DATA_WRITES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_data_writes_are_seen_at_the_next_step(layout: str, write: str) -> None:
+    weight = nn.Parameter(LAYOUTS[layout]())
+    optimizer = still(weight)
+    for _ in range(3):
+        before = weight.detach().clone()
+        DATA_WRITES[write](weight.data)
+        written = weight.detach().clone()
+        assert not torch.equal(written, before)
+        step_with(optimizer, {weight: torch.ones_like(weight)})
+        torch.testing.assert_close(weight.detach(), written, rtol=0, atol=1e-4)
+        weight.data.copy_(LAYOUTS[layout]())
+        step_with(optimizer, {weight: torch.ones_like(weight)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_data_writes_to_other_dtypes(dtype: torch.dtype) -> None:
+    weight = nn.Parameter(LAYOUTS["large"]().to(dtype))
+    optimizer = still(weight)
+    weight.data[5] = 3.0
+    step_with(optimizer, {weight: torch.ones_like(weight)})
+    assert float((weight.detach()[5] - 3.0).abs().max()) < 1e-4
+
+
+def test_single_elements_of_small_weights_are_seen_too() -> None:
+    weight = nn.Parameter(LAYOUTS["small"]())
+    optimizer = still(weight)
+    weight.data[41, 7] += 0.01
+    written = weight.detach().clone()
+    step_with(optimizer, {weight: torch.ones_like(weight)})
+    torch.testing.assert_close(weight.detach(), written, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["medium", "large", "channels_last"])
+def test_a_single_element_is_seen_within_a_row_of_samples(layout: str) -> None:
+    """Every element has its turn; a write that is repeated, as clipping is, is seen then."""
+    weight = nn.Parameter(LAYOUTS[layout]())
+    optimizer = still(weight)
+    turns = math.ceil(max(weight.stride()) / LINE)
+    index = tuple(size // 2 for size in weight.shape)
+    for _ in range(turns):
+        weight.data[index] = 3.0
+        step_with(optimizer, {weight: torch.ones_like(weight)})
+    assert abs(float(weight.detach()[index]) - 3.0) < 1e-4
+
+
 @pytest.mark.parametrize("name", ["SGD-momentum", "Adam"])
-def test_data_writes_are_seen(name: str) -> None:
-    """`p.data.clamp_` (WGAN's clipping) bumps no version and moves no address."""
+def test_clipping_through_data_holds(name: str) -> None:
+    """`p.data.clamp_`, as WGANs clip."""
     model = mlp()
     optimizer = build(model.parameters(), BY_NAME[name], lr=1e-6)
     train(model, optimizer, 2)
-    weight = model[0].weight
-    assert bool((weight.abs() > 0.1).any())
-    for _ in range(20):
-        for p in model.parameters():
-            p.data.clamp_(-0.1, 0.1)
-        train(model, optimizer, 1)
+    assert bool((model[0].weight.abs() > 0.1).any())
+    for p in model.parameters():
+        p.data.clamp_(-0.1, 0.1)
+    train(model, optimizer, 1)
     # At this rate a step moves a weight by far less than 1e-3.
-    assert float(weight.detach().abs().max()) <= 0.101
+    assert float(model[0].weight.detach().abs().max()) <= 0.101
+
+
+def test_factors_edited_in_place_are_stepped_as_they_are() -> None:
+    weight = nn.Parameter(LAYOUTS["small"]())
+    optimizer = still(weight)
+    with torch.no_grad():
+        optimizer.factors(weight)[0].mul_(2)
+    expected = 2 * weight.detach()
+    step_with(optimizer, {weight: torch.ones_like(weight)})
+    torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-4)
