@@ -45,73 +45,32 @@ bool fill(Slot& slot, const Reader& reader, PyObject* parameter, PyObject* grad,
   return true;
 }
 
-// A parameter with a gradient, before its tensors are read.
-struct Candidate {
-  std::size_t member;
-  nb::object grad;
-  PyObject* state;
-};
-
-// Asks the processor for what reading a tensor will touch: the Python object, and the tensor that its third word points to in
-// all versions of torch so far. Thousands of small tensors lie all over memory, and waiting for one after the other takes longer
-// than a step. If the word is something else, nothing happens.
-void prefetch_objects(PyObject* state) {
-  PyObject *key, *value;
-  for (Py_ssize_t at = 0; PyDict_Next(state, &at, &key, &value) != 0;) __builtin_prefetch(value);
-}
-
-void prefetch_tensor(PyObject* object) {
-  if (Py_TYPE(object)->tp_basicsize < static_cast<Py_ssize_t>(sizeof(PyObject) + sizeof(char*))) return;
-  const char* const tensor = *reinterpret_cast<const char* const*>(object + 1);
-  for (int line = 0; line < 4; ++line) __builtin_prefetch(tensor + 64 * line);
-}
-
-void prefetch_tensors(PyObject* state) {
-  PyObject *key, *value;
-  for (Py_ssize_t at = 0; PyDict_Next(state, &at, &key, &value) != 0;) prefetch_tensor(value);
-}
-
 }  // namespace
 
 Table collect(const Reader& reader, nb::list parameters, nb::dict states, const Keys& keys, int min_ndim) {
   static PyObject* const grad_name = PyUnicode_InternFromString("grad");
-  constexpr std::size_t kAhead = 8;  // parameters whose tensors are on their way into the cache
   Table table;
   const std::size_t count = nb::len(parameters);
   table.slots.reserve(count);
   table.members.reserve(count);
   table.held.reserve(count);
-  std::vector<Candidate> candidates;
-  for (std::size_t begin = 0; begin < count; begin += kAhead) {
-    const std::size_t end = begin + kAhead < count ? begin + kAhead : count;
-    candidates.clear();
-    for (std::size_t i = begin; i < end; ++i) prefetch_tensor(PyList_GET_ITEM(parameters.ptr(), i));
-    for (std::size_t i = begin; i < end; ++i) {
-      PyObject* const parameter = PyList_GET_ITEM(parameters.ptr(), i);
-      nb::object grad = nb::steal(PyObject_GetAttr(parameter, grad_name));
-      if (!grad.is_valid()) throw nb::python_error();
-      if (grad.is_none()) continue;
-      PyObject* state = PyDict_GetItemWithError(states.ptr(), parameter);
-      if (state == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
-      if (state != nullptr && !PyDict_Check(state)) state = nullptr;
-      if (state != nullptr) prefetch_objects(state);
-      candidates.push_back({i, std::move(grad), state});
-    }
-    for (const Candidate& candidate : candidates)
-      if (candidate.state != nullptr) prefetch_tensors(candidate.state);
-    for (Candidate& candidate : candidates) {
-      PyObject* const parameter = PyList_GET_ITEM(parameters.ptr(), candidate.member);
-      table.slots.emplace_back();
-      if (candidate.state != nullptr &&
-          fill(table.slots.back(), reader, parameter, candidate.grad.ptr(), candidate.state, keys, min_ndim)) {
-        table.members.push_back(candidate.member);
-        table.weights.append(nb::handle(parameter));
-        table.held.push_back(std::move(candidate.grad));
-      } else {
-        if (PyErr_Occurred() != nullptr) throw nb::python_error();
-        table.slots.pop_back();
-        table.rest.push_back(candidate.member);
-      }
+  for (std::size_t i = 0; i < count; ++i) {
+    PyObject* const parameter = PyList_GET_ITEM(parameters.ptr(), i);
+    nb::object grad = nb::steal(PyObject_GetAttr(parameter, grad_name));
+    if (!grad.is_valid()) throw nb::python_error();
+    if (grad.is_none()) continue;
+    PyObject* const state = PyDict_GetItemWithError(states.ptr(), parameter);
+    if (state == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
+    table.slots.emplace_back();
+    if (state != nullptr && PyDict_Check(state) &&
+        fill(table.slots.back(), reader, parameter, grad.ptr(), state, keys, min_ndim)) {
+      table.members.push_back(i);
+      table.weights.append(nb::handle(parameter));
+      table.held.push_back(std::move(grad));
+    } else {
+      if (PyErr_Occurred() != nullptr) throw nb::python_error();
+      table.slots.pop_back();
+      table.rest.push_back(i);
     }
   }
   return table;
