@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 WHEELS ?= $(HOME)/.cache/dwf-optim/wheels
 # Compilers that run at once in that build; each one takes 1 to 2 GB
 MAX_JOBS ?= 2
-BENCHMARKS := lr_window mnist
+BENCHMARKS := lr_window mnist step
 target := $(BENCHMARKS)
 
 VENV := .venv
@@ -63,7 +63,7 @@ $(STAMPS)/torch: $(STAMPS)/venv Makefile
 	$(PY) -m pip install $(TORCH)
 	$(PY) -c 'import torch; print(f"torch=={torch.__version__}")' >$@
 
-$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml
+$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml CMakeLists.txt $(wildcard dwf_optim/csrc/*)
 	$(PIP_INSTALL) -e '.[$*]'
 	touch $@
 

@@ -36,8 +36,8 @@ from dwf_optim.state import (
     has_factors,
     put_base_states,
 )
-from dwf_optim.step import BACKENDS, resolve_backend
-from dwf_optim.step.group import check_gradients, step_group
+from dwf_optim.step import resolve_backend
+from dwf_optim.step.group import member_of, plan_group, step_group
 from dwf_optim.store import FactorStore, Member
 
 # Options that no group can have of its own.
@@ -74,7 +74,10 @@ class DWFOptimizer(Optimizer):
         lr_scale: Factor-space rate over ``lr``: "auto" (by depth and base), or a number; 1.0 is the
             paper's raw rate.
         min_ndim: Tensors with fewer dimensions (biases, norms) are stepped by the base as they are.
-        backend: "auto", "blocked" or "reference".
+        backend: How steps are computed. "auto" takes the compiled extension ("native": SGD, Adam and AdamW
+            on the CPU, weights in float32 or less) where it can, and "blocked" elsewhere. "native" refuses
+            what the extension cannot step, "blocked" is for any base, "reference" is the readable one.
+            ``foreach`` and ``fused`` say how "blocked" and "reference" run the base; native ignores them.
         flush: "dead" makes weights that underflow has killed exactly zero; None leaves them.
         seed: Of the random factor draws, which do not touch torch's own random stream.
         **base_options: Passed to ``base``. A weight_decay acts on tensors without factors only.
@@ -216,15 +219,15 @@ class DWFOptimizer(Optimizer):
             )
 
     def _members_by_group(self) -> Iterator[tuple[dict[str, Any], list[Member]]]:
-        position = 0
+        for group, first in self._positions():
+            yield group, [member_of(group, index, first) for index in range(len(group["params"]))]
+
+    def _positions(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Go through the groups, each with the position of its first parameter among all."""
+        first = 0
         for group in self.param_groups:
-            names = group.get("param_names")
-            members = []
-            for index, p in enumerate(group["params"]):
-                name = names[index] if names else f"parameter number {position}"
-                members.append(Member(p, position, name))
-                position += 1
-            yield group, members
+            yield group, first
+            first += len(group["params"])
 
     def factorized(self) -> Iterator[Tensor]:
         """Go through the parameters that are split into factors, in order."""
@@ -322,12 +325,13 @@ class DWFOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        groups = list(self._members_by_group())
-        for group, members in groups:
-            check_gradients(group, members)
-        backend = BACKENDS[resolve_backend(self.backend)]
-        for group, members in groups:
-            step_group(self._engine, backend, self._store, self.state, group, members)
+        plans = [
+            plan_group(self._engine, self.backend, self.state, group, first)
+            for group, first in self._positions()
+        ]
+        backend = resolve_backend(self.backend)
+        for plan in plans:
+            step_group(self._engine, backend, self._store, self.state, plan)
         return loss
 
     # -------------------------------------------------------------- checkpoint

@@ -59,6 +59,11 @@ class FactorStore:
         """Remember that the weight, as it now stands, is the product of these factors."""
         self._written[p] = writes(p), [writes(factor) for factor in factors]
 
+    def factors_edited(self, p: Tensor, factors: Sequence[Tensor]) -> bool:
+        """Say whether somebody else has written these factors, who then wants them stepped."""
+        _, by_factors = self._written.get(p, (None, None))
+        return by_factors is not None and by_factors != [writes(factor) for factor in factors]
+
     def redraw(self, members: Sequence[Member], factorization: Factorization) -> None:
         """Replace weights by a draw of their initialization; zeros stay zero.
 

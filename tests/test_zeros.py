@@ -28,7 +28,7 @@ def elementwise_state(optimizer: DWFOptimizer, p: Tensor) -> list[Tensor]:
 # ------------------------------------------------------------------------- zeros after sparsify
 
 
-@pytest.mark.parametrize("backend", ["reference", "blocked"])
+@pytest.mark.parametrize("backend", ["reference", "blocked", "auto"])
 @every_base
 def test_no_zero_comes_back_after_sparsify(base: Base, backend: str) -> None:
     model = mlp()

@@ -9,26 +9,30 @@ from collections.abc import Callable
 from typing import Any
 
 from dwf_optim.base import Engine
-from dwf_optim.step import blocked, reference
+from dwf_optim.step import blocked, native, reference
 from dwf_optim.step.slot import Slot, StepOptions
 
-__all__ = ["BACKENDS", "Slot", "StepOptions", "resolve_backend"]
+__all__ = ["BACKENDS", "Backend", "Slot", "StepOptions", "resolve_backend"]
 
-BACKENDS: dict[str, Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]] = {
+Backend = Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]
+
+BACKENDS: dict[str, Backend] = {
     "reference": reference.step,
     "blocked": blocked.step,
+    # Of most weights no slot is made: `native.collect` takes them before.
+    "native": native.step_slots,
 }
-_AUTO = "blocked"
+_AUTO = "native"
 
 
-def resolve_backend(name: str) -> str:
-    """Turn "auto" into the backend's own name, and refuse unknown ones.
+def resolve_backend(name: str) -> Backend:
+    """Find a backend by name.
 
     Raises:
-        ValueError: If there is no such backend.
+        ValueError: If there is none of this name, or not in this installation.
     """
-    if name == "auto":
-        return _AUTO
-    if name not in BACKENDS:
+    if name == "native":
+        native.require_built()
+    if name != "auto" and name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; use one of {('auto', *BACKENDS)}")
-    return name
+    return BACKENDS[_AUTO if name == "auto" else name]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from dwf_optim.init import common_spread
 from dwf_optim.learning_rate import auto_lr_scale, momentum_gain, warn_outside_window
 from dwf_optim.sharding import cut, local, local_state, place_state, whole
 from dwf_optim.state import State, get_base_states, get_factors, put_base_states
-from dwf_optim.step import plain
+from dwf_optim.step import native, plain
 from dwf_optim.step.slot import Slot, StepOptions
 from dwf_optim.store import FactorStore, Member
 
@@ -22,22 +23,88 @@ Backend = Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]
 Group = dict[str, Any]
 
 
-def check_gradients(group: Group, members: Sequence[Member]) -> None:
-    """Refuse gradients that cannot be stepped, before anything is.
+@dataclass
+class Plan:
+    """What a group's step has to do, found out before any group is stepped.
+
+    Attributes:
+        group: The parameter group.
+        factorization: Its options, validated.
+        options: The base's.
+        batch: What the extension steps; None for nothing.
+        factorized: Other parameters with a gradient and with factors.
+        unfactorized: Those with a gradient and without factors.
+    """
+
+    group: Group
+    factorization: Factorization
+    options: dict[str, Any]
+    batch: native.Batch | None
+    factorized: list[Member]
+    unfactorized: list[Member]
+
+    def weights(self) -> list[Tensor]:
+        """Return all that are stepped as factors."""
+        batch = [] if self.batch is None else list(self.batch.table.weights)
+        return [*batch, *(member.p for member in self.factorized)]
+
+
+def plan_group(
+    engine: Engine, backend: str, states: dict[Tensor, State], group: Group, first: int
+) -> Plan:
+    """Sort the parameters of a group that have a gradient by how they are stepped.
+
+    Thousands of small parameters make every line count that runs once for each, so those that the
+    extension takes are not looked at from Python.
 
     Args:
-        group: A parameter group.
-        members: Its parameters.
+        engine: The base optimizer.
+        backend: Its name, or "auto".
+        states: The optimizer's state.
+        group: The parameter group.
+        first: Position of its first parameter among those of all groups.
 
     Raises:
         TypeError: If a factorized or penalized parameter has a sparse gradient.
+        ValueError: If ``backend`` is "native" and the extension cannot step a factorized parameter.
     """
-    sparse = [m for m in members if m.p.grad is not None and m.p.grad.layout != torch.strided]
-    if not sparse:
-        return
     factorization = Factorization.from_group(group)
-    for p, _, name in sparse:
-        if factorization.factorizes(p.ndim) or factorization.penalty_of(p.ndim) > 0:
+    options = base_options(group)
+    params = group["params"]
+    batch = None
+    if backend in ("auto", "native"):
+        batch = native.collect(engine, options, factorization, params, states, backend == "native")
+    rest = [i for i, p in enumerate(params) if p.grad is not None] if batch is None else batch.table.rest
+    members = [member_of(group, index, first) for index in rest]
+    factorized = [m for m in members if factorization.factorizes(m.p.ndim)]
+    unfactorized = [m for m in members if not factorization.factorizes(m.p.ndim)]
+    penalized = [m for m in unfactorized if factorization.penalty_of(m.p.ndim) > 0]
+    _check_gradients([*factorized, *penalized])
+    if backend == "native" and batch is not None:
+        for p, _, name in factorized:
+            native.require(batch, p, name, states.get(p, {}))
+    if batch is not None and not batch.table.weights:
+        batch = None
+    return Plan(group, factorization, options, batch, factorized, unfactorized)
+
+
+def member_of(group: Group, index: int, first: int) -> Member:
+    """Return a parameter's place in the optimizer.
+
+    Args:
+        group: Its group.
+        index: Its place there.
+        first: Position of the group's first parameter among those of all groups.
+    """
+    names = group.get("param_names")
+    position = first + index
+    name = names[index] if names else f"parameter number {position}"
+    return Member(group["params"][index], position, name)
+
+
+def _check_gradients(members: Sequence[Member]) -> None:
+    for p, _, name in members:
+        if p.grad is not None and p.grad.layout != torch.strided:
             raise TypeError(
                 f"{name} has a sparse gradient, which factors and penalty cannot "
                 "take; make it dense (nn.Embedding(sparse=False)), or give its group depth=1 and "
@@ -49,47 +116,66 @@ def step_group(
     engine: Engine,
     backend: Backend,
     store: FactorStore,
-    states: MutableMapping[Tensor, State],
-    group: Group,
-    members: Sequence[Member],
+    states: dict[Tensor, State],
+    plan: Plan,
 ) -> None:
     """Step the parameters of a group that have a gradient; those that have none do not change.
 
     Args:
         engine: The base optimizer.
-        backend: How factors are stepped.
+        backend: How factors are stepped that the extension does not step.
         store: Makes the factors.
         states: The optimizer's state, updated in place.
-        group: The parameter group, updated in place.
-        members: Its parameters.
+        plan: From `plan_group`; its group is updated in place.
     """
-    factorization = Factorization.from_group(group)
-    options = base_options(group)
-    live = [member for member in members if member.p.grad is not None]
-    factorized = [member for member in live if factorization.factorizes(member.p.ndim)]
-    unfactorized = [
-        (p, factorization.penalty_of(p.ndim)) for p, *_ in live if not factorization.factorizes(p.ndim)
-    ]
+    factorized = plan.batch is not None or bool(plan.factorized)
     if factorized:
-        held = [store.state_of(states, m, factorization, group["steps"]) for m in factorized]
-        _step_factors(engine, backend, group, factorization, options, factorized, held)
-        for member, state in zip(factorized, held, strict=True):
-            store.note_write(member.p, get_factors(state, factorization.depth))
-    if unfactorized or not live:
+        _step_factors(engine, backend, store, states, plan)
+    if plan.unfactorized or not factorized:
         # Without any gradient too: a base that counts its steps in the group counts this one.
-        _keep_changes(group, options, plain.step(engine, options, unfactorized, states))
+        params = [(p, plan.factorization.penalty_of(p.ndim)) for p, *_ in plan.unfactorized]
+        after = plain.step(engine, plan.options, params, states)
+        _keep_changes(plan.group, plan.options, after)
 
 
 def _step_factors(
     engine: Engine,
     backend: Backend,
-    group: Group,
-    factorization: Factorization,
-    options: dict[str, Any],
+    store: FactorStore,
+    states: dict[Tensor, State],
+    plan: Plan,
+) -> None:
+    group, factorization, options = plan.group, plan.factorization, plan.options
+    held = [store.state_of(states, m, factorization, group["steps"]) for m in plan.factorized]
+    scale = _lr_scale(engine, plan)
+    lr, penalty = float(options["lr"]), factorization.penalty
+    step_options = StepOptions(
+        base={**options, "lr": options["lr"] * scale, "weight_decay": 0.0},
+        penalty=-penalty if options.get("maximize") else penalty,
+        flush=factorization.flush == "dead",
+        write=lr != 0,
+    )
+    if plan.batch is not None:
+        native.step(plan.batch, step_options, states, store)
+    if plan.factorized:
+        after = _step_slots(engine, backend, step_options, plan.factorized, held, factorization.depth)
+        for member, state in zip(plan.factorized, held, strict=True):
+            store.note_write(member.p, get_factors(state, factorization.depth))
+        _keep_changes(group, step_options.base, after)
+    travelled = lr * scale * momentum_gain(options)
+    group["lr_sum"] += travelled
+    group["penalty_sum"] += travelled * penalty
+    group["steps"] += 1
+
+
+def _step_slots(
+    engine: Engine,
+    backend: Backend,
+    options: StepOptions,
     members: Sequence[Member],
     states: Sequence[State],
-) -> None:
-    depth, penalty = factorization.depth, factorization.penalty
+    depth: int,
+) -> dict[str, Any]:
     views = [get_base_states(state, depth) for state in states]
     slots = [
         Slot(
@@ -101,35 +187,22 @@ def _step_factors(
         for (p, *_), state, held in zip(members, states, views, strict=True)
         if p.grad is not None
     ]
-    scale = _lr_scale(engine, group, factorization, members)
-    lr = float(options["lr"])
-    step_options = StepOptions(
-        base={**options, "lr": options["lr"] * scale, "weight_decay": 0.0},
-        penalty=-penalty if options.get("maximize") else penalty,
-        flush=factorization.flush == "dead",
-        write=lr != 0,
-    )
-    after = backend(engine, step_options, slots)
+    after = backend(engine, options, slots)
     for (p, *_), state, slot, held in zip(members, states, slots, views, strict=True):
         placed = [place_state(new, old, p) for new, old in zip(slot.states, held, strict=True)]
         put_base_states(state, placed)
-    _keep_changes(group, step_options.base, after)
-    travelled = lr * scale * momentum_gain(options)
-    group["lr_sum"] += travelled
-    group["penalty_sum"] += travelled * penalty
-    group["steps"] += 1
+    return after
 
 
-def _lr_scale(
-    engine: Engine, group: Group, factorization: Factorization, members: Sequence[Member]
-) -> float:
+def _lr_scale(engine: Engine, plan: Plan) -> float:
     """Return the group's factor-space rate over lr; an automatic one is fixed at the first step."""
+    group, factorization = plan.group, plan.factorization
     if factorization.lr_scale != "auto":
         return factorization.lr_scale
     if group["resolved_lr_scale"] is None:
         # A penalty's decay goes at the same scale, and a smaller one would stop it short of zero.
         capped = factorization.penalty == 0
-        typical = common_spread([whole(member.p) for member in members]) if capped else 0.0
+        typical = common_spread([whole(p) for p in plan.weights()]) if capped else 0.0
         group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, engine.kind, typical)
         warn_outside_window(group, engine.kind)
     return float(group["resolved_lr_scale"])

@@ -1,0 +1,62 @@
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from torch import Tensor
+
+class Rule(Enum):
+    SGD = 0
+    MOMENTUM = 1
+    ADAM = 2
+    AMSGRAD = 3
+
+class Options:
+    @staticmethod
+    def make(
+        *,
+        rule: Rule,
+        depth: int,
+        lr: float,
+        penalty: float,
+        dead: float,
+        flush: bool,
+        maximize: bool,
+        momentum: float = ...,
+        dampening: float = ...,
+        nesterov: bool = ...,
+        beta1: float = ...,
+        beta2: float = ...,
+        eps: float = ...,
+    ) -> Options: ...
+
+class Table:
+    @property
+    def rest(self) -> list[int]: ...
+    @property
+    def members(self) -> list[int]: ...
+    @property
+    def weights(self) -> list[Tensor]: ...
+    def step(
+        self,
+        options: Options,
+        threads: int,
+        instruction_set: str,
+        compare: bool,
+        ranges: Sequence[tuple[int, int, int]] | None = ...,
+    ) -> list[tuple[int, int, int]]: ...
+
+class Reader:
+    def __init__(
+        self, types: tuple[type, ...], dtypes: tuple[Any, ...], strided: Any, exchange: object
+    ) -> None: ...
+    def collect(
+        self,
+        parameters: list[Tensor],
+        states: dict[Tensor, dict[str, Any]],
+        factors: list[str],
+        moments: list[list[str]],
+        counts: list[str],
+        min_ndim: int,
+    ) -> Table: ...
+
+def instruction_sets() -> list[str]: ...

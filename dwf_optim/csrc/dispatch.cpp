@@ -1,0 +1,49 @@
+#include "dispatch.h"
+
+#include <stdexcept>
+
+#include "kernel.h"
+
+namespace dwf {
+namespace {
+
+struct InstructionSet {
+  const char* name;
+  Kernel (*kernel)(Rule rule, int depth);
+};
+
+std::vector<InstructionSet> detect() {
+  // On ARM the baseline has NEON.
+  std::vector<InstructionSet> found{{"baseline", baseline::kernel}};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2")) found.push_back({"avx2", avx2::kernel});
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    found.push_back({"avx512", avx512::kernel});
+#endif
+  return found;
+}
+
+const std::vector<InstructionSet>& available() {
+  static const std::vector<InstructionSet> sets = detect();
+  return sets;
+}
+
+}  // namespace
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const InstructionSet& set : available()) names.emplace_back(set.name);
+  return names;
+}
+
+Kernel find_kernel(Rule rule, int depth, const std::string& instruction_set) {
+  if (depth < 2 || depth > kMaxDepth) throw std::invalid_argument("no kernel for depth " + std::to_string(depth));
+  if (instruction_set.empty()) return available().back().kernel(rule, depth);
+  for (const InstructionSet& set : available())
+    if (set.name == instruction_set) return set.kernel(rule, depth);
+  throw std::invalid_argument("this machine or build has no instruction set \"" + instruction_set + "\"");
+}
+
+}  // namespace dwf

@@ -1,0 +1,93 @@
+#include "step.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <mutex>
+#include <tuple>
+
+#include "pool.h"
+
+namespace dwf {
+namespace {
+
+// Elements in a thread's share: some 50 us of work, so that neither the counter nor the last share to end matters.
+constexpr std::size_t kShare = 16 * 1024;
+constexpr std::size_t kSharesPerThread = 2;
+
+// Ranges [first, last) of a list.
+struct Share {
+  std::size_t first, last;
+};
+
+// Cuts ranges to at most one share, and puts small ones together. Where the cuts are does not depend on the threads.
+std::vector<Share> cut(const std::vector<Range>& ranges, std::vector<Range>& pieces) {
+  std::vector<Share> shares;
+  std::size_t filled = kShare;
+  for (const Range& range : ranges) {
+    for (std::size_t begin = range.begin; begin < range.end; begin += kShare) {
+      const std::size_t end = std::min(begin + kShare, range.end);
+      if (filled + (end - begin) > kShare) {
+        shares.push_back({pieces.size(), pieces.size()});
+        filled = 0;
+      }
+      pieces.push_back({range.slot, begin, end});
+      shares.back().last = pieces.size();
+      filled += end - begin;
+    }
+  }
+  return shares;
+}
+
+}  // namespace
+
+void count_step(std::vector<Slot>& slots, const Options& options) {
+  if (!counts_steps(options.rule)) return;
+  float last = 0, rate = 0, root = 0;
+  for (Slot& slot : slots) {
+    for (int d = 0; d < options.depth; ++d) {
+      const float step = *slot.counts[d] += 1;
+      if (step != last) {  // nearly all have the same count
+        rate = static_cast<float>(options.exact_lr / (1 - std::pow(options.exact_beta1, step)));
+        root = static_cast<float>(std::sqrt(1 - std::pow(options.exact_beta2, step)));
+        last = step;
+      }
+      slot.rates[d] = rate;
+      slot.roots[d] = root;
+    }
+  }
+}
+
+std::vector<Range> step_ranges(const std::vector<Slot>& slots, const Options& options, Kernel kernel,
+                               const std::vector<Range>& ranges, int threads) {
+  std::vector<Range> pieces, left;
+  const std::vector<Share> shares = cut(ranges, pieces);
+  std::atomic<std::size_t> next{0};
+  std::mutex mutex;
+  const auto work = [&] {
+    for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < shares.size();) {
+      for (std::size_t k = shares[i].first; k < shares[i].last; ++k) {
+        const Range& piece = pieces[k];
+        const std::size_t end = kernel(slots[piece.slot], options, piece.begin, piece.end);
+        if (end < piece.end) {
+          const std::lock_guard<std::mutex> lock(mutex);
+          left.push_back({piece.slot, end, piece.end});
+        }
+      }
+    }
+  };
+  // A thread that has to be woken for less than its own share of work comes too late.
+  const std::size_t useful = std::max<std::size_t>(1, shares.size() / kSharesPerThread);
+  run_on_threads(static_cast<int>(std::min<std::size_t>(threads, useful)), work);
+  std::sort(left.begin(), left.end(),
+            [](const Range& a, const Range& b) { return std::tie(a.slot, a.begin) < std::tie(b.slot, b.begin); });
+  return left;
+}
+
+std::vector<Range> whole(const std::vector<Slot>& slots) {
+  std::vector<Range> ranges;
+  for (std::size_t i = 0; i < slots.size(); ++i) ranges.push_back({i, 0, slots[i].size});
+  return ranges;
+}
+
+}  // namespace dwf

@@ -1,0 +1,34 @@
+// The factorized weights of one parameter group, found in Python's objects and ready to be stepped.
+
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstddef>
+#include <vector>
+
+#include "slot.h"
+#include "tensors.h"
+
+namespace dwf {
+
+// Under which keys a weight's state holds its tensors. The format itself is dwf_optim/state.py's.
+struct Keys {
+  std::vector<nb::object> factors;               // by factor
+  std::vector<std::vector<nb::object>> moments;  // by moment and factor
+  std::vector<nb::object> counts;                // by factor; empty where the base counts no steps
+};
+
+struct Table {
+  std::vector<Slot> slots;
+  std::vector<std::size_t> members;  // the place of each slot's weight among the parameters
+  std::vector<std::size_t> rest;     // parameters with a gradient that are not among the slots
+  nb::list weights;                  // of the slots
+  std::vector<nb::object> held;      // gradients, so that none is freed meanwhile
+};
+
+// Finds the parameters that have a gradient, and of these all that the kernel can step: with a complete state, on the CPU, of
+// known dtypes, and with all tensors dense and in the same order.
+Table collect(const Reader& reader, nb::list parameters, nb::dict states, const Keys& keys, int min_ndim);
+
+}  // namespace dwf

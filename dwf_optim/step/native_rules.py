@@ -1,0 +1,122 @@
+"""What the compiled extension can step, and the reason where it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dwf_optim.base import Engine
+from dwf_optim.sharding import local
+from dwf_optim.state import State, base_key, factor_key
+
+# Types whose memory holds their values. (Other subclasses may be sharded, fake or traced.)
+TYPES = (Tensor, torch.nn.Parameter)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+_ADAM = {"betas", "eps", "amsgrad", "capturable", "decoupled_weight_decay"}
+_OPTIONS: dict[type[Optimizer], set[str]] = {
+    torch.optim.SGD: {"momentum", "dampening", "nesterov"},
+    torch.optim.Adam: _ADAM,
+    torch.optim.AdamW: _ADAM,
+}
+# `foreach` and `fused` choose among torch's own implementations of the same arithmetic, for speed.
+_COMMON = {"lr", "weight_decay", "maximize", "foreach", "fused", "differentiable"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a base moves a factor, and what it keeps for that.
+
+    Attributes:
+        name: Of the extension's rule.
+        moments: What the base calls its elementwise state.
+        counts: Whether it counts steps, in ``step``.
+    """
+
+    name: str
+    moments: tuple[str, ...]
+    counts: bool
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Under which keys a weight's state holds what the extension steps.
+
+    Attributes:
+        factors: By factor.
+        moments: By moment and factor.
+        counts: By factor; empty where the base counts no steps.
+    """
+
+    factors: list[str]
+    moments: list[list[str]]
+    counts: list[str]
+
+    @classmethod
+    def of(cls, rule: Rule, depth: int) -> Keys:
+        """Return the keys of a rule at a depth."""
+        depths = range(depth)
+        return cls(
+            [factor_key(d) for d in depths],
+            [[base_key(d, moment) for d in depths] for moment in rule.moments],
+            [base_key(d, "step") for d in depths] if rule.counts else [],
+        )
+
+    @property
+    def elementwise(self) -> list[str]:
+        """Those of the tensors that have the weight's shape."""
+        return [*self.factors, *(key for row in self.moments for key in row)]
+
+
+def rule_of(engine: Engine, options: dict[str, Any]) -> Rule | str:
+    """Return the extension's rule for a base, or why there is none.
+
+    Args:
+        engine: The base.
+        options: Its group options. What the base does not know there (a scheduler's notes) is ignored.
+    """
+    base = engine.base
+    # A subclass may step differently.
+    if base not in _OPTIONS:
+        return f"the base is {base.__name__}, not one of {[cls.__name__ for cls in _OPTIONS]}"
+    if unknown := sorted(engine.defaults.keys() - _OPTIONS[base] - _COMMON):
+        return f"{base.__name__} has options that the extension does not know: {unknown}"
+    if options.get("capturable"):
+        return "capturable=True is for CUDA graphs"
+    if base is torch.optim.SGD:
+        if float(options["momentum"]) == 0:
+            return Rule("SGD", (), counts=False)
+        return Rule("MOMENTUM", ("momentum_buffer",), counts=False)
+    if options["amsgrad"]:
+        return Rule("AMSGRAD", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), counts=True)
+    return Rule("ADAM", ("exp_avg", "exp_avg_sq"), counts=True)
+
+
+def why_not(p: Tensor, state: State, keys: Keys) -> str | None:
+    """Say why the extension will not step a parameter, now or after its first step.
+
+    Args:
+        p: A factorized parameter with a gradient, which the extension does not take.
+        state: Its state; empty before the first step, which makes it.
+        keys: What the extension expects there.
+
+    Returns:
+        The reason; None if only the first step is missing.
+    """
+    tensors = {"it": p, "its gradient": p.grad}
+    tensors |= {f"its {key}": state[key] for key in keys.elementwise if key in state}
+    for what, tensor in tensors.items():
+        part = local(tensor) if isinstance(tensor, Tensor) else tensor
+        if not isinstance(part, Tensor) or type(part) not in TYPES:
+            return f"{what} is a {type(tensor).__name__}"
+        if part.device.type != "cpu":
+            return f"{what} is on {part.device}, not on the CPU"
+        dtypes = DTYPES if what in ("it", "its gradient") else (torch.float32,)
+        if part.dtype not in dtypes:
+            return f"{what} is of {part.dtype}, not one of {dtypes}"
+    extra = sorted(state.keys() - {*keys.elementwise, *keys.counts})
+    return f"its state has what this base does not make: {extra}" if extra else None
