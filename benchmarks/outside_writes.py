@@ -151,10 +151,10 @@ def report(records: Records) -> str:
             + records.provenance(),
             f"""
 Blocked: before a step the optimizer looks at version and address of every weight and factor, and
-compares a sample of every weight with its factors; medians of {ROUNDS} steps and of the time in each that
-goes into this. Native: the kernel compares all of every weight with its factors on its way; medians of
-{ROUNDS} steps, and of what the next step takes less that does not compare. Below zero is noise. The
-largest share is {100 * worst:.2f} %.
+compares a sample of every weight with its factors; medians of {ROUNDS} steps and of the time in each
+that goes into this. Native: the kernel compares all of every weight with its factors on its way;
+medians of {ROUNDS} steps, and of what the next step takes less that does not compare. Below zero is
+noise. The largest share is {100 * worst:.2f} %.
 """,
             table(header, rows),
         ]
