@@ -66,7 +66,7 @@ class Engine:
         self.kind: BaseKind = _kind(base, self._probed)
 
     def is_odd(self) -> bool:
-        """Say whether ``(-tensor, -gradient)`` is stepped as the mirror image of ``(tensor, gradient)``."""
+        """Say whether ``-tensor`` and ``-gradient`` are stepped as the mirror image of both."""
         start, grads = _probe_tensors()
         ends = []
         with torch.random.fork_rng(devices=[]), torch.no_grad():

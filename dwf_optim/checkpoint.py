@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from dwf_optim.sharding import cut, is_sharded, place
-from dwf_optim.state import FORMAT, State
+from dwf_optim.state import FORMAT, State, is_per_tensor
 
 Groups = list[dict[str, Any]]
 
@@ -54,15 +54,26 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
                 f"is another: build it with base={saved['base_name']}"
             )
     parameters: dict[int, Tensor] = {}
+    counts_on_device: set[Tensor] = set()
     for group, saved in zip(groups, saved_groups, strict=True):
         parameters.update(zip(saved["params"], group["params"], strict=True))
         saved["params"] = group["params"]
+        if saved.get("capturable") or saved.get("fused"):
+            counts_on_device.update(group["params"])
         if "param_names" in group:
             saved.setdefault("param_names", group["param_names"])
     state: defaultdict[Tensor, State] = defaultdict(dict)
     for index, values in state_dict["state"].items():
+        if index not in parameters:
+            state[index] = deepcopy(values)  # a hook's own, which torch keeps too
+            continue
         p = parameters[index]
-        state[p] = {key: _copy(value, p) for key, value in values.items()}
+        own = state[p]
+        for key, value in values.items():
+            copied = _copy(key, value, p)
+            if p in counts_on_device and is_per_tensor(key) and isinstance(copied, Tensor):
+                copied = copied.to(p.device)  # saved from, or mapped to, a CPU
+            own[key] = copied
     return state, saved_groups
 
 
@@ -71,11 +82,11 @@ def is_plain(groups: Groups) -> bool:
     return not any("depth" in group for group in groups)
 
 
-def _copy(value: Any, p: Tensor) -> Any:
+def _copy(key: str, value: Any, p: Tensor) -> Any:
     if not isinstance(value, Tensor):
         return deepcopy(value)
     # Numbers kept once per tensor (a step counter) stay where the base keeps them.
-    if value.ndim == 0 < p.ndim:
+    if is_per_tensor(key) or value.ndim == 0 < p.ndim:
         return value.clone()
     if value.shape == p.shape and is_sharded(p) != is_sharded(value):
         # From one process to shards, or back.

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dwf_optim.factors import leave_one_out
-from dwf_optim.state import State
+from dwf_optim.state import State, is_per_tensor
 
 # (value in the base's state, one factor, product of the others) -> value for that factor
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -85,7 +85,7 @@ def check_convertible(base: type[Optimizer], state: State, shape: torch.Size) ->
     """
     rules = _rules(base)
     for key, value in state.items():
-        if not isinstance(value, Tensor) or value.ndim == 0 < len(shape):
+        if is_per_tensor(key) or not isinstance(value, Tensor) or value.ndim == 0 < len(shape):
             continue
         if key not in rules or value.shape != shape:
             raise ValueError(

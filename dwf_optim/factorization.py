@@ -152,8 +152,11 @@ RUN_KEYS: dict[str, Any] = {
     "steps": 0,
 }
 
+# Options of the optimizer that no group can have of its own.
+OF_ALL_GROUPS = frozenset({"base", "backend", "seed"})
+
 # All keys of a group that are ours or torch's; everything else is the base's.
-OWN_KEYS = frozenset((*Factorization.option_names(), *RUN_KEYS, "params", "param_names"))
+OWN_KEYS = OF_ALL_GROUPS.union(Factorization.option_names(), RUN_KEYS, ("params", "param_names"))
 
 
 def base_options(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -135,10 +135,10 @@ def fingerprint(weight: Tensor) -> tuple[int, ...] | None:
         weight: Any shape and floating dtype, not sharded.
 
     Returns:
-        The shape, and where the smallest and the largest element are; None for an empty weight or one
-        whose elements are all equal, which looks like others of its kind.
+        The shape, and where the smallest and the largest element are; None for an empty weight, one on
+        the meta device, or one whose elements are all equal, which looks like others of its kind.
     """
-    if weight.numel() == 0 or bool(weight.min() == weight.max()):
+    if weight.numel() == 0 or weight.is_meta or bool(weight.min() == weight.max()):
         return None
     return (*weight.shape, int(weight.argmin()), int(weight.argmax()))
 
@@ -153,24 +153,38 @@ def spread(weight: Tensor) -> float:
         weight: Any shape, not sharded; an empty one has spread 0.
 
     Returns:
-        The root mean square, computed in float64.
-
-    Raises:
-        ValueError: If the weight holds NaN or infinity.
+        The root mean square, computed in float64; NaN if the weight holds NaN or infinity, or is on the
+        meta device and holds nothing.
     """
     if weight.numel() == 0:
         return 0.0
+    if weight.is_meta:
+        return math.nan
     largest = float(weight.detach().abs().max())
-    if math.isfinite(largest):
-        # In units of the largest, because squares of float64 weights can leave float64's range.
-        relative = weight.detach().double() / largest if largest > 0 else weight.detach().double()
-        sigma = largest * float(relative.square().mean().sqrt())
-    else:
-        raise ValueError(
-            f"a weight of shape {tuple(weight.shape)} holds NaN or infinity and cannot be split into "
-            "factors: initialize the model, or load a sound checkpoint, before the first step"
-        )
-    return sigma
+    if largest == 0 or not math.isfinite(largest):
+        return 0.0 if largest == 0 else math.nan
+    # In units of the largest, because squares of float64 weights can leave float64's range.
+    relative = weight.detach().double() / largest
+    return largest * float(relative.square().mean().sqrt())
+
+
+def common_spread(weights: Sequence[Tensor]) -> float:
+    """Return the root mean square of several weights together.
+
+    Args:
+        weights: Of any shapes, not sharded. A 0-d tensor is no sample of a layer and does not count, nor
+            does one that holds NaN or infinity.
+
+    Returns:
+        Their common root mean square; 0 if none counts.
+    """
+    spreads = [(weight.numel(), spread(weight)) for weight in weights if weight.ndim > 0]
+    counted = [(count, sigma) for count, sigma in spreads if math.isfinite(sigma)]
+    total = sum(count for count, _ in counted)
+    if total == 0:
+        return 0.0
+    # Of norms rather than squares, which can leave the range of floats.
+    return math.hypot(*(math.sqrt(count / total) * sigma for count, sigma in counted))
 
 
 def redraw(weight: Tensor, init: str, depth: int, sigma: float, generator: torch.Generator) -> None:
@@ -202,7 +216,8 @@ def factorize(
         weight: The model's parameter, any floating dtype and layout.
         init: A name in `INITS`.
         depth: ``D >= 2``.
-        sigma: The layer's sigma, 0 for an all-zero tensor.
+        sigma: The layer's sigma, 0 for an all-zero tensor. Not finite where the weight is not, or is on
+            the meta device: the factors are then the weight and ones.
         generator: From `generator_for`.
 
     Returns:
@@ -211,7 +226,11 @@ def factorize(
     dtype = torch.promote_types(weight.dtype, torch.float32)
     part = local(weight)
     factors = [torch.empty_like(part, dtype=dtype) for _ in range(depth)]
-    if sigma == 0:
+    if not math.isfinite(sigma):
+        factors[0].copy_(part)
+        for factor in factors[1:]:
+            factor.fill_(1)
+    elif sigma == 0:
         for factor in factors[:-1]:
             factor.fill_(REFERENCE_WEIGHT ** (1 / depth))
         factors[-1].zero_()

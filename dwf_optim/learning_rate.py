@@ -27,6 +27,12 @@ BaseKind = Literal["sgd", "adam"]
 # A typical |weight| that matters after training.
 REFERENCE_WEIGHT = 0.13
 
+# Root mean square up to which a group's weights are of the size that inits draw: torch's default for
+# linear layers is 1 / sqrt(3 fan_in), at most 0.58. Weights beyond start where a rate made for small
+# ones diverges, and the largest diverge first; of ten thousand normal ones the largest is 4 rms.
+USUAL_SPREAD = 0.6
+LARGEST = 4
+
 # Where a weight that is not needed starts its way to zero: the scale of usual inits.
 TYPICAL_START = 0.05
 
@@ -39,17 +45,20 @@ LR_WINDOW: dict[BaseKind, tuple[float, float]] = {"sgd": (0.01, 1.7), "adam": (1
 FLOAT32_EPS = 2.0**-23
 
 
-def auto_lr_scale(depth: int, kind: BaseKind) -> float:
+def auto_lr_scale(depth: int, kind: BaseKind, spread: float = 0.0) -> float:
     r"""Return the number that turns a dense learning rate into a factor-space one.
 
     .. math:: s = \frac{1}{D\, w_{ref}^{2 - 2/D}} \text{ (SGD-type)}, \qquad
               s = \frac{1}{D\, w_{ref}^{1 - 1/D}} \text{ (Adam-type)}
 
-    with :math:`w_{ref} = 0.13`: 3.8 / 5.1 / 5.3 and 1.4 / 1.3 / 1.2 at depth 2 / 3 / 4.
+    with :math:`w_{ref} = 0.13 + 4 \max(0, \sigma - 0.6)`: 3.8 / 5.1 / 5.3 and 1.4 / 1.3 / 1.2 at
+    depth 2 / 3 / 4 for weights as inits draw them, less for weights that start larger.
 
     Args:
         depth: ``D``; 1 gives exactly 1.
         kind: "sgd" where a step is proportional to the gradient, "adam" where it is not.
+        spread: ``sigma``, root mean square of the weights at the start; up to 0.6 it has no effect. The
+            optimizer looks at it in groups of penalty 0 only, because the scale drives the decay too.
 
     Returns:
         The factor-space rate is ``lr`` times this.
@@ -57,7 +66,8 @@ def auto_lr_scale(depth: int, kind: BaseKind) -> float:
     if depth == 1:
         return 1.0
     exponent = 2 - 2 / depth if kind == "sgd" else 1 - 1 / depth
-    return 1 / (depth * math.pow(REFERENCE_WEIGHT, exponent))
+    reference = REFERENCE_WEIGHT + LARGEST * max(0.0, spread - USUAL_SPREAD)
+    return 1 / (depth * math.pow(reference, exponent))
 
 
 @dataclass(frozen=True)

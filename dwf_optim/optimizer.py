@@ -17,7 +17,7 @@ from torch.optim.optimizer import ParamsT
 from dwf_optim.base import Engine, constructor_default, constructor_options
 from dwf_optim.checkpoint import is_plain, unpack
 from dwf_optim.convert import check_convertible, convert_state, has_stepped
-from dwf_optim.factorization import OWN_KEYS, RUN_KEYS, Factorization, base_options
+from dwf_optim.factorization import OF_ALL_GROUPS, OWN_KEYS, RUN_KEYS, Factorization, base_options
 from dwf_optim.factors import zero_where
 from dwf_optim.init import INITS
 from dwf_optim.learning_rate import (
@@ -28,13 +28,10 @@ from dwf_optim.learning_rate import (
 )
 from dwf_optim.notify import warn
 from dwf_optim.sharding import cut, local, local_state, place_state
-from dwf_optim.state import Part, State, get_base_states, put_base_states
+from dwf_optim.state import Part, State, elementwise, get_base_states, put_base_states
 from dwf_optim.step import resolve_backend
 from dwf_optim.step.group import member_of, plan_group, step_group
 from dwf_optim.store import FactorStore, Member
-
-# Options that no group can have of its own.
-_OF_ALL_GROUPS = frozenset({"base", "backend", "seed"})
 
 
 class DWFOptimizer(Optimizer):
@@ -181,11 +178,8 @@ class DWFOptimizer(Optimizer):
             ValueError: As the constructor. The optimizer is then left as it was.
         """
         asked = isinstance(param_group, dict) and bool(param_group.get("weight_decay"))
-        if isinstance(param_group, dict) and (common := sorted(_OF_ALL_GROUPS & param_group.keys())):
-            raise ValueError(
-                f"{common[0]} is one for all groups, a group may not have its own: give it to the "
-                "constructor, or build an optimizer for these parameters alone"
-            )
+        if isinstance(param_group, dict):
+            param_group = self._without_common(param_group)
         super().add_param_group(param_group)
         *_, (group, members) = self._members_by_group()
         try:
@@ -204,6 +198,16 @@ class DWFOptimizer(Optimizer):
         except Exception:
             self.param_groups.pop()
             raise
+
+    def _without_common(self, param_group: dict[str, Any]) -> dict[str, Any]:
+        """Leave out what all groups share; ZeroRedundancyOptimizer repeats it in each."""
+        for key in OF_ALL_GROUPS & param_group.keys():
+            if param_group[key] != getattr(self, key):
+                raise ValueError(
+                    f"{key} is one for all groups, a group may not have its own: give it to the "
+                    "constructor, or build an optimizer for these parameters alone"
+                )
+        return {key: value for key, value in param_group.items() if key not in OF_ALL_GROUPS}
 
     def _warn_of_weight_decay(self, group: dict[str, Any]) -> None:
         if group.get("weight_decay") and not self._warned_of_weight_decay:
@@ -280,11 +284,15 @@ class DWFOptimizer(Optimizer):
                 f"mask has shape {tuple(mask.shape)}, the parameter {tuple(parameter.shape)}"
             )
         member, factorization = self._find(parameter)
-        if factorization.factorizes(parameter.ndim):
+        split = factorization.factorizes(parameter.ndim)
+        if split:
             self._store.state_of(self.state, member, factorization)
         mask = cut(mask, parameter)
         local(parameter).masked_fill_(mask, 0)
-        zero_where(mask, list(local_state(self.state.get(parameter, {})).values()))
+        zero_where(mask, elementwise(local_state(self.state.get(parameter, {}))))
+        if split:
+            kept = factorization.mode.kept(self.state[parameter], factorization.depth)
+            self._store.note_write(parameter, kept)
 
     def decay_budgets(self, threshold: float) -> list[DecayBudget]:
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dwf_optim.factors import zero_where
 from dwf_optim.sharding import local, local_state
-from dwf_optim.state import State
+from dwf_optim.state import State, elementwise, is_per_tensor
 from dwf_optim.storage import Storage
 
 # Weights of up to this many elements are compared whole: that costs no more than a sample of them.
@@ -78,7 +78,9 @@ def follow(p: Tensor, state: State, mode: Storage, depth: int) -> None:
     if held.dtype == dtype and held.device == p.device:
         return
     for key, value in state.items():
-        if isinstance(value, Tensor) and value.shape == p.shape and value.dtype == held.dtype:
+        if is_per_tensor(key) or not isinstance(value, Tensor):
+            continue
+        if value.shape == p.shape and value.dtype == held.dtype:
             state[key] = value.to(device=p.device, dtype=dtype)
 
 
@@ -108,7 +110,7 @@ def take_over(p: Tensor, state: State, mode: Storage, depth: int) -> None:
         return
     for tensor, value in zip(kept, mode.match(kept, p, depth), strict=True):
         tensor.copy_(torch.where(changed, value, tensor))
-    zero_where(changed & (p == 0), list(state.values()))
+    zero_where(changed & (p == 0), elementwise(state))
 
 
 def _flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:

@@ -1,17 +1,17 @@
 r"""The mathematics of one root per weight, as pure functions of tensors.
 
 Balanced factors start as ``f_1 = ... = f_{D-1} = r`` and ``f_D = s r`` with ``r = |w|^{1/D}`` and
-``s`` the sign of ``w`` (`dwf_optim.init`, "balanced"). Their gradients are then equal up to the same sign,
+``s`` the sign of ``w`` (`dwf_optim.init`, "balanced"). Their gradients then differ by that sign only,
 
 .. math:: g_1 = \dots = g_{D-1} = s\, g\, r^{D-1} + \tfrac{2 \lambda}{D} r, \qquad g_D = s\, g_1,
 
-so under a base that steps ``(-f, -g)`` as the mirror image of ``(f, g)`` they stay ``r, ..., r, s r`` for
-good, and one *root* says it all:
+so under a base that steps ``(-f, -g)`` as the mirror image of ``(f, g)`` they stay ``r, ..., r, s r``
+for good, and one *root* says it all:
 
-- Odd D: the root is ``s r`` of either sign, with ``w = root^D`` and the gradient ``g root^{D-1}`` plus
-  penalty.
-- Even D: the root is ``r``, which may cross zero too, with ``w = s r^D``. The sign ``s`` never changes. It
-  is kept as the sign bit of the weight, which floating-point zeros have too.
+- Odd D: the root is ``s r`` of either sign, with ``w = root^D`` and the gradient
+  ``g root^{D-1}`` plus penalty.
+- Even D: the root is ``r``, which may cross zero too, with ``w = s r^D``. The sign ``s`` never changes.
+  It is kept as the sign bit of the weight, which floating-point zeros have too.
 
 Derived here; nothing of it is published.
 """

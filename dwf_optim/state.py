@@ -25,6 +25,20 @@ ROOT = "root"
 # Goes up when a key changes its name or meaning; saved in every group.
 FORMAT = 1
 
+# What torch's bases keep once per tensor. In a 0-d parameter's state it has the shape of what is kept
+# per element, so that only the name tells.
+_PER_TENSOR = frozenset({"step", "mu_product", "eta", "mu"})
+
+
+def is_per_tensor(key: str) -> bool:
+    """Say whether a key, the base's or ours, is one that a base keeps once per tensor, as a counter."""
+    return key.rpartition(".")[2] in _PER_TENSOR
+
+
+def elementwise(state: State) -> list[Any]:
+    """Return the values of a parameter's or a factor's state, without what is kept once per tensor."""
+    return [value for key, value in state.items() if not is_per_tensor(key)]
+
 
 @cache
 def factor_key(d: int) -> str:

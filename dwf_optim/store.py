@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -71,9 +72,15 @@ class FactorStore:
             factorization: Their group's, with an initialization that re-draws.
 
         Raises:
-            ValueError: If one holds NaN or infinity; nothing is written then.
+            ValueError: If one holds NaN or infinity, or nothing (meta device); nothing is written then.
         """
         sigmas = {member.p: spread(whole(member.p)) for member in members}
+        for p, _, name in members:
+            if math.isnan(sigmas[p]):
+                raise ValueError(
+                    f"{name} of shape {tuple(p.shape)} holds NaN or infinity, or is on the meta device, "
+                    f"and cannot be drawn anew (init={factorization.init!r}): initialize the model first"
+                )
         for p, position, _ in members:
             if sigmas[p] > 0:
                 generator = generator_for(self.seed, position)
@@ -115,6 +122,8 @@ class FactorStore:
         self, p: Tensor, kept: Sequence[Tensor], factorization: Factorization, step: int | None
     ) -> bool:
         """Say whether nobody has written the weight since we did, as far as can be told cheaply."""
+        if p.is_meta:
+            return True  # nothing can be written
         by_weight, by_factors = self._written.get(p, (None, None))
         if by_weight != writes(p):
             return False
@@ -127,7 +136,13 @@ class FactorStore:
         p, position, name = member
         weight = whole(p)
         sigma = spread(weight)
-        if sigma == 0 and p.numel() > 0:
+        if math.isnan(sigma) and not p.is_meta:
+            # As with any torch optimizer, it does not stop the others.
+            warn(
+                f"{name} of shape {tuple(p.shape)} holds NaN or infinity, and so will its factors: "
+                "initialize the model, or load a sound checkpoint, before the first step",
+            )
+        elif sigma == 0 and p.numel() > 0:
             warn(f"{name} of shape {tuple(p.shape)} is all zero, {factorization.mode.all_zero}")
         elif p in self._redrawn:
             sigma = self._redrawn[p]

@@ -173,3 +173,32 @@ def test_checkpoint_hooks_fire_once() -> None:
     optimizer.register_load_state_dict_post_hook(lambda o: seen.append("load post"))
     optimizer.load_state_dict(optimizer.state_dict())
     assert seen == ["save pre", "save post", "load pre", "load post"]
+
+
+def test_what_hooks_put_beside_the_state_is_loaded_as_torch_does() -> None:
+    model, twin = mlp(), mlp()
+    optimizer, other = dwf(model, BY_NAME["Adam"]), dwf(twin, BY_NAME["Adam"])
+    train(model, optimizer, 1)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["state"]["note"] = {"seen": 7}
+    other.load_state_dict(saved)
+    assert other.state["note"] == {"seen": 7}
+    del other.state["note"]
+    assert_same_state(optimizer, other)
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_counts_go_where_the_base_wants_them(on_device: bool) -> None:
+    """Adam keeps its count on the CPU, but on the device if capturable, also after loading."""
+    model = mlp()
+    optimizer = dwf(model, BY_NAME["Adam"])
+    train(model, optimizer, 1)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][0]["capturable"] = on_device
+    weight = Parameter(torch.empty(8, 6, device="meta"))
+    rest = [Parameter(torch.empty_like(p, device="meta")) for p in list(model.parameters())[1:]]
+    other = DWFOptimizer([weight, *rest], base=torch.optim.Adam, penalty=1e-3)
+    other.load_state_dict(saved)
+    state = other.state[weight]
+    assert state["factor.0"].device.type == state["base.0.exp_avg"].device.type == "meta"
+    assert state["base.0.step"].device.type == ("meta" if on_device else "cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -58,6 +59,44 @@ def test_a_reference_weight_moves_as_in_the_dense_run(kind: str, depth: int) -> 
     step_with(base([dense], lr=lr), {dense: torch.ones_like(dense)})
     # A factor's relative move is scale * lr / 0.13 < 1e-3; the next order is that much smaller.
     assert float(weight.detach() - 0.13) == pytest.approx(float(dense.detach() - 0.13), rel=1e-3)
+
+
+@given(depth=st.integers(2, 8), kind=st.sampled_from(["sgd", "adam"]), size=st.floats(0.0, 30.0))
+def test_weights_as_inits_draw_them_leave_the_scale_alone(depth: int, kind: Any, size: float) -> None:
+    # The widest of torch's own: nn.Linear with one input draws from +-1.
+    usual, scale = auto_lr_scale(depth, kind), auto_lr_scale(depth, kind, size)
+    assert auto_lr_scale(depth, kind, 1 / math.sqrt(3)) == usual
+    assert scale <= usual
+    assert auto_lr_scale(depth, kind, 2 * size) <= scale
+    if size >= 1:
+        # A weight of the group's typical size does not move faster than in the dense run.
+        speed = depth * size ** ((2 if kind == "sgd" else 1) * (1 - 1 / depth))
+        assert scale * speed <= 1
+
+
+@pytest.mark.parametrize("base", [BASES[0], BASES[4]], ids=lambda base: base.name)
+def test_auto_goes_by_the_size_of_the_groups_weights(base: Base) -> None:
+    large = Parameter(2 * torch.ones(3, 4))
+    other = Parameter(torch.tensor([1.0, -3.0]))
+    scalar, idle = Parameter(torch.tensor(1e9)), Parameter(torch.full((2, 2), 1e9))
+    broken = Parameter(torch.full((2, 2), math.nan))
+    optimizer = DWFOptimizer(
+        [scalar, broken, large, idle, other], 0.02, penalty=0, base=base.cls, min_ndim=0
+    )
+    with pytest.warns(UserWarning, match="NaN"):
+        step_with(optimizer, {p: torch.ones_like(p) for p in (scalar, broken, large, other)})
+    # By hand: 12 elements of 2, one of 1 and one of -3. A scalar is no sample, and idle has no part.
+    rms = math.sqrt((12 * 4 + 1 + 9) / 14)
+    scale = optimizer.param_groups[0]["resolved_lr_scale"]
+    assert scale == pytest.approx(auto_lr_scale(3, base.kind, rms), rel=1e-12)
+
+
+def test_a_penalty_keeps_its_decay_whatever_the_weights() -> None:
+    """Less scale would leave weights short of zero, at a budget that said they would reach it."""
+    weight = Parameter(5 * torch.ones(3, 4))
+    optimizer = DWFOptimizer([weight], 0.02, penalty=1e-6)
+    step_with(optimizer, {weight: torch.zeros_like(weight)})
+    assert optimizer.param_groups[0]["resolved_lr_scale"] == auto_lr_scale(3, "sgd")
 
 
 @pytest.mark.parametrize("depth", [2, 3])

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization, base_options
+from dwf_optim.init import common_spread
 from dwf_optim.learning_rate import auto_lr_scale, momentum_gain, warn_outside_window
-from dwf_optim.sharding import cut, local, local_state, place_state
+from dwf_optim.sharding import cut, local, local_state, place_state, whole
 from dwf_optim.state import State, get_base_states, put_base_states
 from dwf_optim.step import native, plain
 from dwf_optim.step.slot import Slot, StepOptions
@@ -41,6 +42,11 @@ class Plan:
     batch: native.Batch | None
     factorized: list[Member]
     unfactorized: list[Member]
+
+    def weights(self) -> list[Tensor]:
+        """Return all that are stepped as factors."""
+        batch = [] if self.batch is None else list(self.batch.table.weights)
+        return [*batch, *(member.p for member in self.factorized)]
 
 
 def plan_group(
@@ -141,7 +147,7 @@ def _step_factors(
 ) -> None:
     group, factorization, options = plan.group, plan.factorization, plan.options
     held = [store.state_of(states, m, factorization, group["steps"]) for m in plan.factorized]
-    scale = _lr_scale(engine, group, factorization)
+    scale = _lr_scale(engine, plan)
     lr, penalty = float(options["lr"]), factorization.penalty
     step_options = StepOptions(
         base={**options, "lr": options["lr"] * scale, "weight_decay": 0.0},
@@ -191,12 +197,16 @@ def _step_slots(
     return after
 
 
-def _lr_scale(engine: Engine, group: Group, factorization: Factorization) -> float:
+def _lr_scale(engine: Engine, plan: Plan) -> float:
     """Return the group's factor-space rate over lr; an automatic one is fixed at the first step."""
+    group, factorization = plan.group, plan.factorization
     if factorization.lr_scale != "auto":
         return factorization.lr_scale
     if group["resolved_lr_scale"] is None:
-        group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, engine.kind)
+        # A penalty's decay goes at the same scale, and a smaller one would stop it short of zero.
+        capped = factorization.penalty == 0
+        typical = common_spread([whole(p) for p in plan.weights()]) if capped else 0.0
+        group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, engine.kind, typical)
         warn_outside_window(group, engine.kind)
     return float(group["resolved_lr_scale"])
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from dwf_optim.factors import factor_gradients, flush_dead, match, product
 from dwf_optim.init import INITS, factorize
-from dwf_optim.state import Part, State, factor_key
+from dwf_optim.state import Part, State, elementwise, factor_key
 from dwf_optim.storage.mode import Storage
 
 
@@ -72,5 +72,5 @@ class Full(Storage):
         flush: bool,
     ) -> None:
         if flush:
-            flush_dead(stepped, [value for state in states for value in state.values()])
+            flush_dead(stepped, [value for state in states for value in elementwise(state)])
         weight.copy_(product(stepped))

@@ -12,7 +12,7 @@ from dwf_optim.base import Engine
 from dwf_optim.factors import flush_dead
 from dwf_optim.roots import balanced_factors, nearest_root, power, root_gradient
 from dwf_optim.sharding import local, place
-from dwf_optim.state import ROOT, Part, State
+from dwf_optim.state import ROOT, Part, State, elementwise
 from dwf_optim.storage.mode import Storage
 
 
@@ -85,5 +85,5 @@ class Tied(Storage):
         flush: bool,
     ) -> None:
         if flush:
-            flush_dead([stepped[0]] * depth, list(states[0].values()))
+            flush_dead([stepped[0]] * depth, elementwise(states[0]))
         weight.copy_(power(stepped[0], weight, depth))

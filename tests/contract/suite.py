@@ -34,16 +34,12 @@ class Config(NamedTuple):
 
     @property
     def cls(self) -> type[DWFOptimizer]:
-        """``cls(params, lr=None, **base options)``, and nothing of ours in the call.
-
-        The rate is the raw one: ascent along a product of three (`maximize`) blows up in finite time,
-        at depth 3 and five times the rate within these 20 steps.
-        """
+        """``cls(params, lr=None, **base options)``, and nothing of ours in the call."""
         info, depth, min_ndim = self
 
         class Adapted(DWFOptimizer):
             def __init__(self, params: Any, lr: float | Tensor | None = None, **options: Any) -> None:
-                own = {"penalty": 0.0, "depth": depth, "min_ndim": min_ndim, "lr_scale": 1.0}
+                own = {"penalty": 0.0, "depth": depth, "min_ndim": min_ndim}
                 with warnings.catch_warnings():
                     # Many inputs decay, which is said to be for tensors without factors only.
                     warnings.filterwarnings("ignore", message="weight_decay=", category=UserWarning)
@@ -69,6 +65,8 @@ def configs(shapes: tuple[tuple[int, int], ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("config", [Config(i, *s) for i in INFOS for s in shapes], ids=str)
 
 
+# torch's inputs leave lr at torch's own default, 1e-3 for SGD: too low to train networks, as is said.
+low_rates = pytest.mark.filterwarnings("ignore:lr outside the usable window:UserWarning")
 every_config = configs(EVERY)
 some_configs = configs(SOME)
 factorized_configs = configs(SOME[1:])
@@ -78,13 +76,16 @@ dense_configs = configs(((1, 0), (3, 2)))
 class Regression:
     """The suite's problem: ten outputs of five inputs, squared."""
 
-    def __init__(self, contiguous: bool = True, dtype: torch.dtype = torch.float32) -> None:
-        weight, bias = randn(10, 5, 2, seed=1, dtype=dtype), randn(10, 2, seed=2, dtype=dtype)
+    def __init__(
+        self, contiguous: bool = True, dtype: torch.dtype = torch.float32, seed: int = 0
+    ) -> None:
+        weight = randn(10, 5, 2, seed=3 * seed + 1, dtype=dtype)
+        bias = randn(10, 2, seed=3 * seed + 2, dtype=dtype)
         weight, bias = weight[..., 0], bias[..., 0]  # with gaps
         if contiguous:
             weight, bias = weight.contiguous(), bias.contiguous()
         self.params = [Parameter(weight), Parameter(bias)]
-        self.input = randn(5, seed=3, dtype=dtype)
+        self.input = randn(5, seed=3 * seed + 3, dtype=dtype)
 
     def backward(self, optimizer: Optimizer) -> Tensor:
         optimizer.zero_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from tests.contract.common import BY_NAME, Shadow, build, randn, rounding, through_disk
-from tests.helpers import Base, assert_same_state, every_base, identical, step_with
+from tests.helpers import BASES, Base, assert_same_state, every_base, identical, step_with
 
 STEPS = 5
 IMPLEMENTATIONS = [
@@ -138,3 +139,35 @@ def test_factors_and_state_share_the_weights_layout() -> None:
         shaped = [v for v in optimizer.state[p].values() if v.shape == p.shape]
         assert len(shaped) == 3 * 3  # three factors, each with two moments
         assert all(v.stride() == p.stride() for v in shaped)
+
+
+# ------------------------------------------------------------------------------- the meta device
+
+
+# ASGD reads its own numbers from the device, with torch's parameters too.
+@pytest.mark.parametrize("base", [b for b in BASES if b.name != "ASGD"], ids=lambda base: base.name)
+def test_a_model_without_memory_is_stepped_for_its_shapes(base: Base) -> None:
+    """As a dry run that counts memory does: on the meta device, state is made and nothing computed."""
+    weight = Parameter(torch.empty(4, 3, device="meta"))
+    optimizer = build([weight], base, depth=3)
+    for _ in range(20):
+        step_with(optimizer, {weight: torch.empty_like(weight)})
+    assert [factor.shape for factor in optimizer.factors(weight)] == 3 * [weight.shape]
+    real = Parameter(randn(4, 3))
+    other = build([real], base, depth=3)
+    step_with(other, {real: randn(4, 3)})
+    assert optimizer.state[weight].keys() == other.state[real].keys()
+
+
+@pytest.mark.parametrize("name", ["SGD-momentum", "Adam", "AdamW"])
+def test_fused_refuses_the_meta_device_as_the_base_does(name: str) -> None:
+    def step(build_it: Callable[[list[Tensor]], torch.optim.Optimizer]) -> str:
+        weight = Parameter(torch.empty(4, 3, device="meta"))
+        optimizer = build_it([weight])
+        with pytest.raises(RuntimeError, match="fused=True") as refused:
+            step_with(optimizer, {weight: torch.empty_like(weight)})
+        return str(refused.value)
+
+    base = BY_NAME[name]
+    ours = step(lambda weights: build(weights, base, fused=True))
+    assert ours == step(lambda weights: base.cls(weights, fused=True, **base.options))

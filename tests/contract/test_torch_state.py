@@ -12,8 +12,17 @@ from torch.nn import Parameter
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from tests.contract.common import randn, through_disk
-from tests.contract.suite import Config, Regression, dense_configs, factorized_configs, some_configs
+from tests.contract.suite import (
+    Config,
+    Regression,
+    dense_configs,
+    factorized_configs,
+    low_rates,
+    some_configs,
+)
 from tests.helpers import assert_same_state, identical
+
+pytestmark = low_rates
 
 
 def stepped(config: Config, options: dict[str, Any], steps: int = 2) -> tuple[Regression, Any]:

@@ -17,19 +17,22 @@ from tests.contract.suite import (
     INFOS,
     Config,
     Regression,
+    configs,
     every_config,
     factorized_configs,
+    low_rates,
     some_configs,
 )
 from tests.helpers import identical
 
+pytestmark = low_rates
 STEPS = 20
 
 
 def right_direction(
-    config: Config, options: dict[str, Any], contiguous: bool, schedules: Any = ()
+    config: Config, options: dict[str, Any], contiguous: bool, schedules: Any = (), seed: int = 0
 ) -> None:
-    problem = Regression(contiguous)
+    problem = Regression(contiguous, seed=seed)
     optimizer = config.build(problem.params, **options)
     schedulers: list[LRScheduler] = [make(optimizer) for make in schedules]
     first = problem.backward(optimizer)
@@ -54,6 +57,16 @@ def test_goes_in_the_right_direction(config: Config, contiguous: bool) -> None:
             if implementation == "forloop" or not isinstance(options.get("lr"), Tensor):
                 options["foreach"] = implementation == "foreach"
             right_direction(config, options, contiguous)
+
+
+@configs(((2, 0), (2, 2), (3, 0), (3, 2)))
+def test_goes_in_the_right_direction_from_any_start(config: Config) -> None:
+    """Weights of size 1 are large for factors: a rate that suits 0.13 diverges on them, here on one in
+    five at lr 0.01, and ascent (`maximize`) leaves the range of floats within these steps."""
+    for seed in range(1, 11):
+        for options in config.inputs(foreach=False):
+            right_direction(config, options, contiguous=True, seed=seed)
+        right_direction(config, {"lr": 0.01}, contiguous=True, seed=seed)
 
 
 @factorized_configs
