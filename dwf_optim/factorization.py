@@ -31,7 +31,8 @@ class Factorization:
     Attributes:
         depth: ``D``, the number of factors, 1 to 8; 1 leaves the tensors to the base.
         penalty: ``lambda`` in ``L + lambda ||w||_{2/D}^{2/D}``, finite and >= 0.
-        storage: "full": every factor is kept. "tied": one root for all of them.
+        storage: "full": every factor is kept. "tied": one root for all of them. "ephemeral": the base's
+            state only.
         init: Name of the initialization; None becomes "preserve", and "balanced" where one root is kept.
         structure: None or "elementwise".
         lr_scale: "auto" or a positive number.

@@ -60,7 +60,8 @@ class DWFOptimizer(Optimizer):
         init: How the factors start: "preserve" (default), "balanced" (default where there is one root a
             weight), "dwf" or "varmatch"; the last two re-draw the weights at construction.
         storage: "full": every factor is kept in the state, in float32 or wider. "tied": one root a
-            weight, which does what init="balanced" does, with a D-th of the state.
+            weight, which does what init="balanced" does, with a D-th of the state. "ephemeral": no root
+            either, float32 weights and SGD, Adam, AdamW only.
         structure: None or "elementwise".
         lr_scale: Factor-space rate over ``lr``: "auto" (by depth and base), or a number; 1.0 is the
             paper's raw rate.
@@ -399,7 +400,7 @@ class DWFOptimizer(Optimizer):
                 if factorization.factorizes(p.ndim) and mode.is_in(state, depth):
                     views = get_base_states(state, mode.parts(depth))
                     split.append((state, mode.parts(depth), views))
-                    tensors += mode.kept(state, depth)
+                    tensors += mode.kept(state, depth) or [p]
                     states += views
                 else:
                     tensors.append(p)

@@ -74,8 +74,9 @@ def seems_unwritten(
 def follow(p: Tensor, state: State, mode: Storage, depth: int) -> None:
     """Bring factors and elementwise base state to the dtype and device that the weight calls for."""
     dtype = torch.promote_types(p.dtype, torch.float32)
-    held = mode.kept(state, depth)[0]
-    if held.dtype == dtype and held.device == p.device:
+    values = [*mode.kept(state, depth), *elementwise(state)]
+    held = next((v for v in values if isinstance(v, Tensor) and v.shape == p.shape), None)
+    if held is None or (held.dtype == dtype and held.device == p.device):
         return
     for key, value in state.items():
         if is_per_tensor(key) or not isinstance(value, Tensor):

@@ -110,6 +110,11 @@ class FactorStore:
         state = states.get(p)
         if state is None or not mode.is_in(state, depth):
             states[p] = state = self._make(member, factorization)
+        elif not mode.keys(depth):
+            # The weight itself says it all, whoever wrote it.
+            mode.check_dtype(p.dtype)
+            follow(p, state, mode, depth)
+            return state
         elif self._is_ours(p, mode.kept(state, depth), factorization, step):
             return state
         else:

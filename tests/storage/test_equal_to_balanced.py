@@ -15,6 +15,7 @@ STEPS = 50
 # may amplify.
 TOLERANCE = 1e-12
 
+BUILT_IN = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 BY_NAME = {base.name: base for base in BASES}
 
 
@@ -51,14 +52,22 @@ def test_tied_with_every_base(base: Base, depth: int, monkeypatch: pytest.Monkey
     assert_equal_to_explicit("tied", base, depth, "blocked")
 
 
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("base", [b for b in BASES if b.cls in BUILT_IN], ids=lambda base: base.name)
+def test_ephemeral_with_built_in_bases(base: Base, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocked, "BLOCK", 7)
+    assert_equal_to_explicit("ephemeral", base, depth, "blocked")
+
+
+@pytest.mark.parametrize("storage", ["tied", "ephemeral"])
 @pytest.mark.parametrize("depth", [3, 4])
 @pytest.mark.parametrize("backend", ["reference", "auto"])
 @pytest.mark.parametrize("base", [BY_NAME["SGD-momentum"], BY_NAME["Adam"]], ids=lambda base: base.name)
-def test_tied_on_whole_tensors(base: Base, backend: str, depth: int) -> None:
-    assert_equal_to_explicit("tied", base, depth, backend)
+def test_on_whole_tensors(base: Base, backend: str, depth: int, storage: str) -> None:
+    assert_equal_to_explicit(storage, base, depth, backend)
 
 
-@pytest.mark.parametrize("storage", ["tied"])
+@pytest.mark.parametrize("storage", ["tied", "ephemeral"])
 @pytest.mark.parametrize("depth", [2, 3, 4, 7])
 def test_the_start_is_that_of_full_storage_but_for_signs_that_cancel(storage: str, depth: int) -> None:
     problem, other = Pull(), Pull()

@@ -28,14 +28,26 @@ from tests.helpers import (
 )
 from tests.storage.problem import even_depths_allowed
 
+BUILT_IN = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 BY_NAME = {base.name: base for base in BASES}
-LEAN = ["tied"]
-CASES = [("tied", base) for base in BASES]
+LEAN = ["tied", "ephemeral"]
+CASES = [
+    *(("tied", base) for base in BASES),
+    *(("ephemeral", base) for base in BASES if base.cls in BUILT_IN),
+]
 every_case = pytest.mark.parametrize(("storage", "base"), CASES, ids=lambda x: getattr(x, "name", x))
 
 
 @pytest.mark.parametrize(
-    ("storage", "name", "limit"), [("tied", "SGD", 5), ("tied", "SGD-momentum", 9), ("tied", "Adam", 13)]
+    ("storage", "name", "limit"),
+    [
+        ("tied", "SGD", 5),
+        ("tied", "SGD-momentum", 9),
+        ("tied", "Adam", 13),
+        ("ephemeral", "SGD", 0),
+        ("ephemeral", "SGD-momentum", 5),
+        ("ephemeral", "Adam", 9),
+    ],
 )
 def test_bytes_a_parameter(storage: str, name: str, limit: float) -> None:
     """Issue 4's limits; they leave one byte a parameter for what is kept once per tensor."""

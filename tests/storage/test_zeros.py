@@ -11,7 +11,7 @@ from tests.helpers import BASES, Base, dwf, mlp, seeded, step_with, train
 from tests.storage.problem import even_depths_allowed
 
 BY_NAME = {base.name: base for base in BASES}
-LEAN = ["tied"]
+LEAN = ["tied", "ephemeral"]
 some_bases = pytest.mark.parametrize("name", ["SGD", "SGD-momentum", "Adam", "AdamW"])
 every_depth = pytest.mark.parametrize("depth", [2, 3, 4])
 
