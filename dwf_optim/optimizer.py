@@ -31,6 +31,7 @@ from dwf_optim.sharding import cut, local, local_state, place_state
 from dwf_optim.state import Part, State, elementwise, get_base_states, put_base_states
 from dwf_optim.step import resolve_backend
 from dwf_optim.step.group import member_of, plan_group, step_group
+from dwf_optim.storage.switch import switch
 from dwf_optim.store import FactorStore, Member
 
 
@@ -350,14 +351,16 @@ class DWFOptimizer(Optimizer):
         """Load a checkpoint, every tensor in the dtype it was saved in.
 
         The plain base's checkpoint is converted (`dwf_optim.convert`): load the model's weights first,
-        and the run goes on in factor space.
+        and the run goes on in factor space. A checkpoint of another ``storage`` is brought to this
+        optimizer's where that is exact ("tied" or "ephemeral" to any other): weights first there too.
 
         Args:
             state_dict: From ``state_dict()`` of a `DWFOptimizer`, or of its base, over the same
                 parameters; copied.
 
         Raises:
-            ValueError: If it is another optimizer's checkpoint, or its groups have other sizes.
+            ValueError: If it is another optimizer's checkpoint, its groups have other sizes, or its
+                storage is another and bringing it to this one would not be exact.
         """
         state_dict = state_dict.copy()
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
@@ -368,6 +371,7 @@ class DWFOptimizer(Optimizer):
         if is_plain(groups):
             self._load_plain(state, groups)
         else:
+            switch(self.param_groups, groups, state, self.base)
             self.__setstate__({"state": state, "param_groups": groups})
         self._upgrade()
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():

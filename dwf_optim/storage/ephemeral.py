@@ -1,8 +1,8 @@
 """Nothing is kept: the root is taken from the weight at every step, and the base's state is the root's.
 
 A step moves the root from ``r`` to ``r'`` and the weight by the ratio, ``w' = w (r'/r)^D``. So the
-rounding of the root is felt in the size of a move only, and a weight that does not move keeps its bits. At
-even depth the root is always taken positive; where a step leaves it negative, the base's odd state is
+rounding of the root is felt in the size of a move only, and a weight that does not move keeps its bits.
+At even depth the root is always taken positive; where a step leaves it negative, the base's odd state is
 mirrored.
 """
 
