@@ -347,6 +347,18 @@ class DWFOptimizer(Optimizer):
     # -------------------------------------------------------------- checkpoint
 
     @_disable_dynamo
+    def state_dict(self) -> dict[str, Any]:
+        """Return the checkpoint: groups and state, by parameter number, as torch does."""
+        waiting = self._store.waiting(self.state)
+        # Only for the time of saving: who finds state takes the optimizer for one that has stepped.
+        self.state.update(waiting)
+        try:
+            return super().state_dict()
+        finally:
+            for p in waiting:
+                del self.state[p]
+
+    @_disable_dynamo
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a checkpoint, every tensor in the dtype it was saved in.
 
@@ -372,6 +384,7 @@ class DWFOptimizer(Optimizer):
             self._load_plain(state, groups)
         else:
             switch(self.param_groups, groups, state, self.base)
+            self._store.take_waiting(state)
             self.__setstate__({"state": state, "param_groups": groups})
         self._upgrade()
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():

@@ -1,9 +1,10 @@
 """The checkpoint format: which keys a parameter's optimizer state has.
 
 A parameter that is not factorized has exactly the base optimizer's keys. A factorized one has, for
-each factor ``d``, ``factor.d`` (the factor) and ``base.d.KEY`` (what the base calls ``KEY``); where one
-root stands for all factors, ``root`` (unless it is recomputed) and ``base.root.KEY``. Values are tensors
-and numbers only. Changing a name here breaks users' checkpoints.
+each factor ``d``, ``factor.d`` (the factor) and ``base.d.KEY`` (what the base calls ``KEY``); where
+one root stands for all factors, ``root`` (unless it is recomputed) and ``base.root.KEY``. One whose
+weight was re-drawn and that has not been stepped has ``redrawn`` (the scale of its draw), in checkpoints
+only. Values are tensors and numbers only. Changing a name here breaks users' checkpoints.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ ROOT = "root"
 
 # Goes up when a key changes its name or meaning; saved in every group.
 FORMAT = 1
+
+REDRAWN = "redrawn"
 
 # What torch's bases keep once per tensor. In a 0-d parameter's state it has the shape of what is kept
 # per element, so that only the name tells.

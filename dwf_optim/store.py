@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from dwf_optim.init import INITS, fingerprint, generator_for, redraw, spread
 from dwf_optim.notify import warn
 from dwf_optim.outside_writes import Writes, follow, seems_unwritten, take_over, writes
 from dwf_optim.sharding import whole
-from dwf_optim.state import State
+from dwf_optim.state import REDRAWN, State
 
 
 class Member(NamedTuple):
@@ -86,6 +86,21 @@ class FactorStore:
                 generator = generator_for(self.seed, position)
                 redraw(p, factorization.init, factorization.depth, sigmas[p], generator)
                 self._redrawn[p] = sigmas[p]
+
+    def waiting(self, states: Mapping[Tensor, State]) -> dict[Tensor, State]:
+        """Return what a checkpoint has to hold of re-drawn parameters that no step has reached.
+
+        Args:
+            states: The optimizer's state.
+        """
+        return {p: {REDRAWN: sigma} for p, sigma in self._redrawn.items() if p not in states}
+
+    def take_waiting(self, states: MutableMapping[Tensor, State]) -> None:
+        """Undo `waiting` with the state of a loaded checkpoint, which keeps the rest."""
+        self._redrawn = {p: state.pop(REDRAWN) for p, state in states.items() if REDRAWN in state}
+        for p in self._redrawn:
+            if not states[p]:
+                del states[p]
 
     def state_of(
         self,

@@ -162,6 +162,27 @@ def test_a_redrawn_start_survives_pickling_before_the_first_step() -> None:
         assert identical(optimizer.factors(p), copied.factors(q))
 
 
+@pytest.mark.parametrize("init", ["dwf", "varmatch"])
+def test_a_redrawn_start_survives_a_checkpoint_before_the_first_step(init: str) -> None:
+    model = mlp()
+    optimizer = dwf(model, MOMENTUM, init=init)
+    assert not optimizer.state
+    saved = through_disk([model.state_dict(), optimizer.state_dict()])
+    assert not optimizer.state
+    other = mlp(seed=8)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(7)  # a draw at another scale
+    copied = dwf(other, MOMENTUM, init=init)
+    other.load_state_dict(saved[0])
+    copied.load_state_dict(saved[1])
+    assert not copied.state
+    train(model, optimizer, 2)
+    train(other, copied, 2)
+    assert identical(snapshot(model), snapshot(other))
+    assert_same_state(optimizer, copied)
+
+
 def test_checkpoint_hooks_fire_once() -> None:
     model = mlp()
     optimizer = dwf(model, MOMENTUM)

@@ -38,6 +38,8 @@ except ImportError:  # installed without a compiler
 
 # Which of the compiled kernels to use, by name; empty for the widest that this machine has.
 INSTRUCTION_SET = ""
+# Whether weights are compared with their factors first; benchmarks turn it off to see what it costs.
+COMPARE = True
 
 # Second moments below FLT_MIN count as zero. Their root, 1e-19, is less than a rounding of Adam's
 # denominator if eps is above sqrt(FLT_MIN) / (float32 eps / 2) = 1.8e-12; with a smaller one the kernel
@@ -146,7 +148,7 @@ def step(batch: Batch, options: StepOptions, states: dict[Tensor, State], store:
     mode, depth, table = options.mode, options.depth, batch.table
     weights = table.weights
     threads = torch.get_num_threads()
-    left = table.step(native, threads, INSTRUCTION_SET, compare=True)
+    left = table.step(native, threads, INSTRUCTION_SET, compare=COMPARE)
     written = list(dict.fromkeys(slot for slot, _, _ in left))
     for index in written:
         p = weights[index]

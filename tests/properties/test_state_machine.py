@@ -34,7 +34,6 @@ depths = st.integers(1, 4)
 penalties = st.sampled_from([0.0, 1e-3, 0.02, 0.2])
 inits = st.sampled_from([None, "preserve", "balanced", "dwf", "varmatch"])
 picks = st.integers(0, 2**16)  # of a parameter or group, modulo how many there are
-REDRAWS = ("dwf", "varmatch")
 Options = dict[str, Any]
 
 
@@ -107,7 +106,6 @@ class OptimizerMachine(RuleBasedStateMachine):
         self.weights: list[Weight] = []
         self.dead: list[Tensor] = []  # zeroed by `sparsify`, and not written since
         self.starts: list[Tensor] = []  # values before anything was re-drawn
-        self.redrawn: list[bool] = []
         self.members: list[int] = []  # how many parameters each group has
         self.added: list[Options] = []
         first = [
@@ -153,7 +151,6 @@ class OptimizerMachine(RuleBasedStateMachine):
         self.members.append(len(params))
         self.params += params
         self.weights += weights
-        self.redrawn += [init in REDRAWS and bool(p.any()) for p in params]
         self.dead += [torch.zeros(p.shape, dtype=torch.bool) for p in params]
         for p, weight in zip(params, weights, strict=True):
             if weight.depth == 1:
@@ -192,8 +189,7 @@ class OptimizerMachine(RuleBasedStateMachine):
     def start_factors(self, indices: list[int]) -> bool:
         """Give the reference the factors that the optimizer is about to make; say if it will warn."""
         late = [i for i in indices if not self.weights[i].leaves]
-        # A re-drawn tensor started at its construction, so its zeros were written from outside.
-        zero = any(not self.params[i].any() and not self.redrawn[i] for i in late)
+        zero = any(not self.params[i].any() for i in late)
         if late:
             params, optimizer = copy.deepcopy((self.params, self.optimizer))
             with warning_of_zeros(zero):
@@ -208,7 +204,7 @@ class OptimizerMachine(RuleBasedStateMachine):
         assert len(factors) == self.weights[index].depth
         assert all(f.dtype == torch.float64 and f.stride() == p.stride() for f in factors)
         assert bool(((multiply(factors) - p).abs() <= 2 * ulp(p)).all())
-        if p.any() or self.redrawn[index]:
+        if p.any():
             assert all(torch.equal(f == 0, p == 0) for f in factors)
         else:  # one factor is zero, so that it trains
             assert sum(not f.any() for f in factors) == 1
