@@ -62,8 +62,18 @@ class Engine:
                 "differentiable=True is not supported: the step through the factors is not recorded by "
                 "autograd; leave it out"
             )
-        probed = {key: value for key, value in options.items() if key not in _NOT_PROBED}
-        self.kind: BaseKind = _kind(base, probed)
+        self._probed = {key: value for key, value in options.items() if key not in _NOT_PROBED}
+        self.kind: BaseKind = _kind(base, self._probed)
+
+    def is_odd(self) -> bool:
+        """Say whether ``-tensor`` and ``-gradient`` are stepped as the mirror image of both."""
+        start, grads = _probe_tensors()
+        ends = []
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            for sign in (1, -1):
+                *_, end = _trajectory(self.base, self._probed, sign * start, sign * grads)
+                ends.append(sign * end)
+        return torch.allclose(ends[0], ends[1], rtol=1e-9, atol=0)
 
     def _build(self, options: dict[str, Any]) -> Optimizer:
         return self.base([torch.zeros(1)], **options)
@@ -206,21 +216,13 @@ def _probe_kind(base: Callable[..., Optimizer], options: dict[str, Any]) -> Base
     Raises:
         ValueError: If the base does not act element by element, or needs a closure.
     """
-    generator = torch.Generator().manual_seed(0)
-    start = torch.rand(4, 3, generator=generator, dtype=torch.float64) + 0.5
-    grads = torch.randn(20, 4, 3, generator=generator, dtype=torch.float64)
+    start, grads = _probe_tensors()
 
     def last_step(pieces: Sequence[slice], gain: float) -> Tensor:
         ends = []
         for piece in pieces:
-            tensor = start[piece].clone()
-            optimizer = base([tensor], **options, lr=0.01)
-            before = tensor
-            for grad in grads:
-                before = tensor.clone()
-                tensor.grad = gain * grad[piece]
-                _undecorated_step(type(optimizer))(optimizer)
-            ends.append(tensor.detach() - before)
+            *_, before, end = _trajectory(base, options, start[piece], gain * grads[:, piece])
+            ends.append(end - before)
         return torch.cat(ends)
 
     name = getattr(base, "__name__", repr(base))
@@ -241,3 +243,24 @@ def _probe_kind(base: Callable[..., Optimizer], options: dict[str, Any]) -> Base
         )
     # sqrt(2) parts "as far" from "twice as far".
     return "sgd" if float(twice.norm()) > 2**0.5 * float(once.norm()) else "adam"
+
+
+def _probe_tensors() -> tuple[Tensor, Tensor]:
+    """Return where a probe starts, and the gradients of its 20 steps."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand(4, 3, generator=generator, dtype=torch.float64) + 0.5
+    return start, torch.randn(20, 4, 3, generator=generator, dtype=torch.float64)
+
+
+def _trajectory(
+    base: Callable[..., Optimizer], options: dict[str, Any], start: Tensor, grads: Tensor
+) -> list[Tensor]:
+    """Return a tensor at the start and after every step of a fresh base."""
+    tensor = start.clone()
+    optimizer = base([tensor], **options, lr=0.01)
+    trajectory = [start]
+    for grad in grads:
+        tensor.grad = grad.clone()
+        _undecorated_step(type(optimizer))(optimizer)
+        trajectory.append(tensor.detach().clone())
+    return trajectory

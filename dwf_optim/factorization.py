@@ -11,14 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from dwf_optim.base import Engine
 from dwf_optim.init import INITS
 from dwf_optim.notify import warn
 from dwf_optim.sharding import is_sharded
-from dwf_optim.state import FORMAT
+from dwf_optim.state import FORMAT, State
+from dwf_optim.storage import STORAGES, Storage
 
 MAX_DEPTH = 8
-STORAGES = ("full",)
-RESERVED_STORAGES = ("tied", "ephemeral")
 STRUCTURES = (None, "elementwise")
 RESERVED_STRUCTURES = ("filter", "neuron", "input", "head")
 FLUSHES = (None, "dead")
@@ -31,8 +31,9 @@ class Factorization:
     Attributes:
         depth: ``D``, the number of factors, 1 to 8; 1 leaves the tensors to the base.
         penalty: ``lambda`` in ``L + lambda ||w||_{2/D}^{2/D}``, finite and >= 0.
-        storage: "full": every factor is kept.
-        init: Name of the initialization; None becomes "preserve".
+        storage: "full": every factor is kept. "tied": one root for all of them. "ephemeral": the base's
+            state only.
+        init: Name of the initialization; None becomes "preserve", and "balanced" where one root is kept.
         structure: None or "elementwise".
         lr_scale: "auto" or a positive number.
         min_ndim: Tensors with fewer dimensions are left to the base, without penalty.
@@ -65,18 +66,26 @@ class Factorization:
         options = {key: group[key] for key in cls.option_names()}
         options["depth"] = _depth(options["depth"])
         options["penalty"] = _penalty(options["penalty"])
-        options["init"] = "preserve" if options["init"] is None else options["init"]
-        _one_of("init", options["init"], tuple(INITS))
-        _one_of("storage", options["storage"], STORAGES, RESERVED_STORAGES)
+        _one_of("storage", options["storage"], tuple(STORAGES))
+        options["init"] = _init(options["init"], options["storage"])
         _one_of("structure", options["structure"], STRUCTURES, RESERVED_STRUCTURES)
         _one_of("flush", options["flush"], FLUSHES)
         options["lr_scale"] = _lr_scale(options["lr_scale"])
         options["min_ndim"] = _count("min_ndim", options["min_ndim"])
         return cls(**options)
 
+    @property
+    def mode(self) -> Storage:
+        """How the factors are kept."""
+        return STORAGES[self.storage]
+
     def factorizes(self, ndim: int) -> bool:
         """Say whether a tensor with this many dimensions is split into factors."""
         return self.depth > 1 and ndim >= self.min_ndim
+
+    def factors(self, p: Tensor, state: State) -> list[Tensor]:
+        """Return the factors of a parameter with a state, as `DWFOptimizer.factors` does."""
+        return self.mode.factors(self.mode.kept(state, self.depth), p, self.depth)
 
     def penalty_of(self, ndim: int) -> float:
         """Return the penalty on a tensor with this many dimensions; 0 for those left to the base."""
@@ -112,14 +121,24 @@ class Factorization:
             )
         if p.layout != torch.strided:
             raise TypeError(f"sparse parameters {what} are not factorized: give their group depth=1")
+        self.mode.check_dtype(p.dtype)
+
+    def check_base(self, engine: Engine) -> None:
+        """Refuse a base under which the storage would compute something else.
+
+        Raises:
+            ValueError: With the way out.
+        """
+        if self.depth > 1:
+            self.mode.check_base(engine)
 
     def warn_if_unwise(self) -> None:
         """Warn about options that are legal and nearly always a mistake."""
         if self.init == "balanced" and self.depth % 2 == 0:
+            other = "init='preserve'" if self.storage == "full" else "storage='full'"
             warn(
                 f"init='balanced' with even depth {self.depth}: such a weight can never change its "
-                "sign, so those that start on the wrong side end at zero; use an odd depth, or "
-                "init='preserve'",
+                f"sign, so those that start on the wrong side end at zero; use an odd depth, or {other}",
             )
 
 
@@ -144,6 +163,19 @@ OWN_KEYS = OF_ALL_GROUPS.union(Factorization.option_names(), RUN_KEYS, ("params"
 def base_options(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a parameter group tells the base: ``lr``, ``momentum``, ..."""
     return {key: value for key, value in group.items() if key not in OWN_KEYS}
+
+
+def _init(value: object, storage: str) -> str:
+    allowed = STORAGES[storage].inits
+    if value is None:
+        return allowed[0]
+    _one_of("init", value, tuple(INITS))
+    if value not in allowed:
+        raise ValueError(
+            f"storage={storage!r} has one root for all factors of a weight, so they start balanced: "
+            f"leave init out, or give init='balanced', not {value!r}; or use storage='full'"
+        )
+    return str(value)
 
 
 def _depth(value: object) -> int:

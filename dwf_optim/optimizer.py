@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -28,16 +28,10 @@ from dwf_optim.learning_rate import (
 )
 from dwf_optim.notify import warn
 from dwf_optim.sharding import cut, local, local_state, place_state
-from dwf_optim.state import (
-    State,
-    elementwise,
-    get_base_states,
-    get_factors,
-    has_factors,
-    put_base_states,
-)
+from dwf_optim.state import Part, State, elementwise, get_base_states, put_base_states
 from dwf_optim.step import resolve_backend
 from dwf_optim.step.group import member_of, plan_group, step_group
+from dwf_optim.storage.switch import switch
 from dwf_optim.store import FactorStore, Member
 
 
@@ -64,9 +58,11 @@ class DWFOptimizer(Optimizer):
             sees ``2 lambda w`` added to the gradient.
         base: Class of the base optimizer.
         depth: ``D``, 1 to 8. 1 is the base itself, bit for bit at penalty 0.
-        init: How the factors start: "preserve" (default), "balanced", "dwf" or "varmatch"; the last
-            two re-draw the weights at construction.
-        storage: "full", every factor is kept in the state, in float32 or wider.
+        init: How the factors start: "preserve" (default), "balanced" (default where there is one root a
+            weight), "dwf" or "varmatch"; the last two re-draw the weights at construction.
+        storage: "full": every factor is kept in the state, in float32 or wider. "tied": one root a
+            weight, which does what init="balanced" does, with a D-th of the state. "ephemeral": no root
+            either, float32 weights and SGD, Adam, AdamW only.
         structure: None or "elementwise".
         lr_scale: Factor-space rate over ``lr``: "auto" (by depth and base), or a number; 1.0 is the
             paper's raw rate.
@@ -191,6 +187,7 @@ class DWFOptimizer(Optimizer):
         try:
             factorization = Factorization.from_group(group)
             self._engine.validate(group)
+            factorization.check_base(self._engine)
             for p in group["params"]:
                 factorization.check(p)
             factorization.warn_if_unwise()
@@ -247,20 +244,23 @@ class DWFOptimizer(Optimizer):
             parameter: One of the optimizer's parameters.
 
         Returns:
-            The ``D`` factors themselves, in product order, not copies; empty for a parameter that is not
-            factorized.
+            The ``D`` factors in product order; empty for a parameter that is not factorized. With
+            storage "full" the factors themselves, else new tensors, computed from the root.
 
         Raises:
             ValueError: If the optimizer does not hold the parameter.
         """
+        member, factorization = self._find(parameter)
+        if not factorization.factorizes(parameter.ndim):
+            return []
+        state = self._store.state_of(self.state, member, factorization)
+        return factorization.factors(parameter, state)
+
+    def _find(self, parameter: Tensor) -> tuple[Member, Factorization]:
         for group, members in self._members_by_group():
             for member in members:
                 if member.p is parameter:
-                    factorization = Factorization.from_group(group)
-                    if not factorization.factorizes(parameter.ndim):
-                        return []
-                    state = self._store.state_of(self.state, member, factorization)
-                    return get_factors(state, factorization.depth)
+                    return member, Factorization.from_group(group)
         raise ValueError(
             f"the optimizer holds no such parameter (shape {tuple(parameter.shape)}); add it with "
             "add_param_group first"
@@ -285,12 +285,16 @@ class DWFOptimizer(Optimizer):
             raise ValueError(
                 f"mask has shape {tuple(mask.shape)}, the parameter {tuple(parameter.shape)}"
             )
-        factors = self.factors(parameter)  # makes the state, or refuses a stranger
+        member, factorization = self._find(parameter)
+        split = factorization.factorizes(parameter.ndim)
+        if split:
+            self._store.state_of(self.state, member, factorization)
         mask = cut(mask, parameter)
         local(parameter).masked_fill_(mask, 0)
         zero_where(mask, elementwise(local_state(self.state.get(parameter, {}))))
-        if factors:
-            self._store.note_write(parameter, factors)
+        if split:
+            kept = factorization.mode.kept(self.state[parameter], factorization.depth)
+            self._store.note_write(parameter, kept)
 
     def decay_budgets(self, threshold: float) -> list[DecayBudget]:
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.
@@ -359,14 +363,16 @@ class DWFOptimizer(Optimizer):
         """Load a checkpoint, every tensor in the dtype it was saved in.
 
         The plain base's checkpoint is converted (`dwf_optim.convert`): load the model's weights first,
-        and the run goes on in factor space.
+        and the run goes on in factor space. A checkpoint of another ``storage`` is brought to this
+        optimizer's where that is exact ("tied" or "ephemeral" to any other): weights first there too.
 
         Args:
             state_dict: From ``state_dict()`` of a `DWFOptimizer`, or of its base, over the same
                 parameters; copied.
 
         Raises:
-            ValueError: If it is another optimizer's checkpoint, or its groups have other sizes.
+            ValueError: If it is another optimizer's checkpoint, its groups have other sizes, or its
+                storage is another and bringing it to this one would not be exact.
         """
         state_dict = state_dict.copy()
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
@@ -377,6 +383,7 @@ class DWFOptimizer(Optimizer):
         if is_plain(groups):
             self._load_plain(state, groups)
         else:
+            switch(self.param_groups, groups, state, self.base)
             self._store.take_waiting(state)
             self.__setstate__({"state": state, "param_groups": groups})
         self._upgrade()
@@ -401,23 +408,24 @@ class DWFOptimizer(Optimizer):
         """Let the base bring what was loaded to its present form, such as step counts to tensors."""
         for group, members in self._members_by_group():
             factorization = Factorization.from_group(group)
+            mode, depth = factorization.mode, factorization.depth
             tensors: list[Tensor] = []
             states: list[State] = []
-            split: list[tuple[State, list[State]]] = []
+            split: list[tuple[State, Sequence[Part], list[State]]] = []
             for p, *_ in members:
                 state = self.state.get(p, {})
-                if factorization.factorizes(p.ndim) and has_factors(state):
-                    views = get_base_states(state, factorization.depth)
-                    split.append((state, views))
-                    tensors += get_factors(state, factorization.depth)
+                if factorization.factorizes(p.ndim) and mode.is_in(state, depth):
+                    views = get_base_states(state, mode.parts(depth))
+                    split.append((state, mode.parts(depth), views))
+                    tensors += mode.kept(state, depth) or [p]
                     states += views
                 else:
                     tensors.append(p)
                     states.append(state)
             filled = [(t, s) for t, s in zip(tensors, states, strict=True) if s]
             self._engine.upgrade(base_options(group), [t for t, _ in filled], [s for _, s in filled])
-            for state, views in split:
-                put_base_states(state, views)
+            for state, parts, views in split:
+                put_base_states(state, parts, views)
 
     @torch.no_grad()
     def _convert(self, states: Mapping[Tensor, State]) -> dict[Tensor, State]:
@@ -432,9 +440,12 @@ class DWFOptimizer(Optimizer):
                 p = member.p
                 if p in split:
                     own = dict(self._store.state_of(self.state, member, factorization))
-                    factors = [local(f) for f in get_factors(own, factorization.depth)]
+                    factors = [local(f) for f in factorization.factors(p, own)]
                     views = convert_state(self.base, local_state(states[p]), factors)
-                    put_base_states(own, [place_state(view, {}, p) for view in views])
+                    # A root is stepped as the first of its factors.
+                    parts = factorization.mode.parts(factorization.depth)
+                    views = [place_state(view, {}, p) for view in views[: len(parts)]]
+                    put_base_states(own, parts, views)
                     converted[p] = own
                 elif p in states and has_stepped(states[p]):
                     converted[p] = deepcopy(states[p])

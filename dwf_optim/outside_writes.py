@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dwf_optim.factors import match, product, zero_where
+from dwf_optim.factors import zero_where
 from dwf_optim.sharding import local, local_state
-from dwf_optim.state import State, elementwise, get_factors, is_per_tensor
+from dwf_optim.state import State, elementwise, is_per_tensor
+from dwf_optim.storage import Storage
 
 # Weights of up to this many elements are compared whole: that costs no more than a sample of them.
 WHOLE = 2**15
@@ -34,7 +35,9 @@ def writes(tensor: Tensor) -> Writes:
     return part._version, part.data_ptr()
 
 
-def seems_unwritten(p: Tensor, factors: Sequence[Tensor], step: int | None) -> bool:
+def seems_unwritten(
+    p: Tensor, kept: Sequence[Tensor], mode: Storage, depth: int, step: int | None
+) -> bool:
     """Compare a sample of a weight with its factors, to the bit.
 
     Weights of up to `WHOLE` elements are compared whole. Of others the sample has a piece of every row
@@ -44,32 +47,36 @@ def seems_unwritten(p: Tensor, factors: Sequence[Tensor], step: int | None) -> b
 
     Args:
         p: The weight.
-        factors: ``D`` tensors of its shape.
+        kept: What is kept of its factors: tensors of its shape.
+        mode: The way they are kept.
+        depth: ``D``.
         step: Number of the step, by which the sample moves on. None compares all.
 
     Returns:
         False if a difference was found.
     """
     if step is None:
-        return _agrees(p, factors)
+        return _agrees(p, kept, mode, depth)
     if p.device.type != "cpu":
-        return step % EVERY != 0 or _agrees(p, factors)
-    tensors = [local(tensor) for tensor in (p, *factors)]
+        return step % EVERY != 0 or _agrees(p, kept, mode, depth)
+    tensors = [local(tensor) for tensor in (p, *kept)]
     size = tensors[0].numel()
     if size <= WHOLE or (flat := _flat(tensors)) is None:
-        return _agrees(p, factors)
+        return _agrees(p, kept, mode, depth)
     # A little less than a row, so that pieces wander through it and no row is left out.
     apart = max(max(tensors[0].stride()), APART) - LINE
     start = LINE * step % apart
     pieces = (size - start - LINE) // apart + 1
-    return _equal([t.as_strided((pieces, LINE), (apart, 1), t.storage_offset() + start) for t in flat])
+    sample = [t.as_strided((pieces, LINE), (apart, 1), t.storage_offset() + start) for t in flat]
+    return _equal(sample, mode, depth)
 
 
-def follow(p: Tensor, state: State, depth: int) -> None:
+def follow(p: Tensor, state: State, mode: Storage, depth: int) -> None:
     """Bring factors and elementwise base state to the dtype and device that the weight calls for."""
     dtype = torch.promote_types(p.dtype, torch.float32)
-    held = get_factors(state, depth)[0]
-    if held.dtype == dtype and held.device == p.device:
+    values = [*mode.kept(state, depth), *elementwise(state)]
+    held = next((v for v in values if isinstance(v, Tensor) and v.shape == p.shape), None)
+    if held is None or (held.dtype == dtype and held.device == p.device):
         return
     for key, value in state.items():
         if is_per_tensor(key) or not isinstance(value, Tensor):
@@ -78,7 +85,7 @@ def follow(p: Tensor, state: State, depth: int) -> None:
             state[key] = value.to(device=p.device, dtype=dtype)
 
 
-def take_over(p: Tensor, state: State, depth: int) -> None:
+def take_over(p: Tensor, state: State, mode: Storage, depth: int) -> None:
     """Re-factorize what was written to a weight from outside, keeping ratios, signs and base state.
 
     Where the outside wrote zero, factors and base state become zero too. A difference of up to D ulp is
@@ -87,22 +94,23 @@ def take_over(p: Tensor, state: State, depth: int) -> None:
     Args:
         p: The weight.
         state: Its state, changed in place.
+        mode: The way its factors are kept.
         depth: ``D``.
     """
     p, state = local(p), local_state(state)
-    factors = get_factors(state, depth)
-    if _agrees(p, factors):
+    kept = mode.kept(state, depth)
+    if _agrees(p, kept, mode, depth):
         return
-    held = product(factors).to(p.dtype)
-    precision = torch.finfo(factors[0].dtype)
+    held = mode.product(kept, p, depth).to(p.dtype)
+    precision = torch.finfo(kept[0].dtype)
     margin = p.abs().mul_(depth * precision.eps).add_(depth * precision.tiny * precision.eps)
     # Written so that NaN, which compares false, counts as a change.
     same = torch.where(p == 0, held == 0, (held - p).abs() <= margin)
     changed = ~same
     if not bool(changed.any()):
         return
-    for factor, value in zip(factors, match(factors, p), strict=True):
-        factor.copy_(torch.where(changed, value, factor))
+    for tensor, value in zip(kept, mode.match(kept, p, depth), strict=True):
+        tensor.copy_(torch.where(changed, value, tensor))
     zero_where(changed & (p == 0), elementwise(state))
 
 
@@ -116,15 +124,16 @@ def _flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
     return permuted if all(tensor.is_contiguous() for tensor in permuted) else None
 
 
-def _agrees(p: Tensor, factors: Sequence[Tensor]) -> bool:
+def _agrees(p: Tensor, kept: Sequence[Tensor], mode: Storage, depth: int) -> bool:
     """Whether all of a weight is the product of its factors; compared in blocks."""
-    tensors = [local(tensor) for tensor in (p, *factors)]
+    tensors = [local(tensor) for tensor in (p, *kept)]
     flat = _flat(tensors)
     if flat is None:
-        return _equal(tensors)
-    return all(_equal(block) for block in zip(*(t.view(-1).split(BLOCK) for t in flat), strict=True))
+        return _equal(tensors, mode, depth)
+    blocks = zip(*(t.view(-1).split(BLOCK) for t in flat), strict=True)
+    return all(_equal(block, mode, depth) for block in blocks)
 
 
-def _equal(tensors: Sequence[Tensor]) -> bool:
-    weight, *factors = tensors
-    return torch.equal(product(factors).to(weight.dtype), weight)
+def _equal(tensors: Sequence[Tensor], mode: Storage, depth: int) -> bool:
+    weight, *kept = tensors
+    return torch.equal(mode.product(kept, weight, depth).to(weight.dtype), weight)

@@ -1,7 +1,8 @@
 """The checkpoint format: which keys a parameter's optimizer state has.
 
 A parameter that is not factorized has exactly the base optimizer's keys. A factorized one has, for
-each factor ``d``, ``factor.d`` (the factor) and ``base.d.KEY`` (what the base calls ``KEY``). One whose
+each factor ``d``, ``factor.d`` (the factor) and ``base.d.KEY`` (what the base calls ``KEY``); where
+one root stands for all factors, ``root`` (unless it is recomputed) and ``base.root.KEY``. One whose
 weight was re-drawn and that has not been stepped has ``redrawn`` (the scale of its draw), in checkpoints
 only. Values are tensors and numbers only. Changing a name here breaks users' checkpoints.
 """
@@ -12,9 +13,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from torch import Tensor
-
 State = dict[str, Any]
+# What the base steps: a factor by its number, or the root.
+Part = int | str
+
+# The one root of a weight that has no factors of its own.
+ROOT = "root"
 
 # The functions that make keys remember them, so that all states have the same strings: with thousands of
 # small parameters, making and comparing equal ones takes longer than the arithmetic of a step.
@@ -46,26 +50,21 @@ def factor_key(d: int) -> str:
 
 
 @cache
-def base_prefix(d: int) -> str:
-    """Return what the keys of factor ``d``'s base state begin with."""
-    return f"base.{d}."
+def base_prefix(part: Part) -> str:
+    """Return what the keys of a part's base state begin with."""
+    return f"base.{part}."
 
 
 @cache
-def base_key(d: int, key: str) -> str:
-    """Return the key of what the base calls ``key`` for factor ``d``."""
-    return base_prefix(d) + key
+def base_key(part: Part, key: str) -> str:
+    """Return the key of what the base calls ``key`` for a part."""
+    return base_prefix(part) + key
 
 
-def get_factors(state: State, depth: int) -> list[Tensor]:
-    """Return the factors held in a parameter's state, in product order; the tensors themselves."""
-    return [state[factor_key(d)] for d in range(depth)]
-
-
-def get_base_states(state: State, depth: int) -> list[State]:
-    """Return one dict per factor, as the base optimizer would keep it; its tensors are shared."""
-    views: list[State] = [{} for _ in range(depth)]
-    prefixes = [base_prefix(d) for d in range(depth)]
+def get_base_states(state: State, parts: Sequence[Part]) -> list[State]:
+    """Return one dict per part, as the base optimizer would keep it; its tensors are shared."""
+    views: list[State] = [{} for _ in parts]
+    prefixes = [base_prefix(part) for part in parts]
     for key, value in state.items():
         for view, prefix in zip(views, prefixes, strict=True):
             if key.startswith(prefix):
@@ -73,19 +72,8 @@ def get_base_states(state: State, depth: int) -> list[State]:
     return views
 
 
-def put_factors(state: State, factors: Sequence[Tensor]) -> None:
-    """Store the factors in a parameter's state."""
-    for d, factor in enumerate(factors):
-        state[factor_key(d)] = factor
-
-
-def put_base_states(state: State, views: Sequence[State]) -> None:
-    """Store what the base optimizer keeps for each factor in a parameter's state."""
-    for d, view in enumerate(views):
+def put_base_states(state: State, parts: Sequence[Part], views: Sequence[State]) -> None:
+    """Store what the base optimizer keeps for each part in a parameter's state."""
+    for part, view in zip(parts, views, strict=True):
         for key, value in view.items():
-            state[base_key(d, key)] = value
-
-
-def has_factors(state: State) -> bool:
-    """Say whether a parameter's state holds factors."""
-    return factor_key(0) in state
+            state[base_key(part, key)] = value

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from dwf_optim.factorization import Factorization
-from dwf_optim.init import INITS, factorize, fingerprint, generator_for, redraw, spread
+from dwf_optim.init import INITS, fingerprint, generator_for, redraw, spread
 from dwf_optim.notify import warn
 from dwf_optim.outside_writes import Writes, follow, seems_unwritten, take_over, writes
 from dwf_optim.sharding import whole
-from dwf_optim.state import REDRAWN, State, get_factors, has_factors, put_factors
+from dwf_optim.state import REDRAWN, State
 
 
 class Member(NamedTuple):
@@ -55,14 +55,14 @@ class FactorStore:
         """Compare every weight with its factors when it is next stepped."""
         self._written.clear()
 
-    def note_write(self, p: Tensor, factors: Sequence[Tensor]) -> None:
+    def note_write(self, p: Tensor, kept: Sequence[Tensor]) -> None:
         """Remember that the weight, as it now stands, is the product of these factors."""
-        self._written[p] = writes(p), [writes(factor) for factor in factors]
+        self._written[p] = writes(p), [writes(tensor) for tensor in kept]
 
-    def factors_edited(self, p: Tensor, factors: Sequence[Tensor]) -> bool:
+    def factors_edited(self, p: Tensor, kept: Sequence[Tensor]) -> bool:
         """Say whether somebody else has written these factors, who then wants them stepped."""
         _, by_factors = self._written.get(p, (None, None))
-        return by_factors is not None and by_factors != [writes(factor) for factor in factors]
+        return by_factors is not None and by_factors != [writes(tensor) for tensor in kept]
 
     def redraw(self, members: Sequence[Member], factorization: Factorization) -> None:
         """Replace weights by a draw of their initialization; zeros stay zero.
@@ -121,19 +121,26 @@ class FactorStore:
         Returns:
             The state itself, not a copy.
         """
-        p, depth = member.p, factorization.depth
+        p, depth, mode = member.p, factorization.depth, factorization.mode
         state = states.get(p)
-        if state is None or not has_factors(state):
+        if state is None or not mode.is_in(state, depth):
             states[p] = state = self._make(member, factorization)
-        elif self._is_ours(p, get_factors(state, depth), step):
+        elif not mode.keys(depth):
+            # The weight itself says it all, whoever wrote it.
+            mode.check_dtype(p.dtype)
+            follow(p, state, mode, depth)
+            return state
+        elif self._is_ours(p, mode.kept(state, depth), factorization, step):
             return state
         else:
-            follow(p, state, depth)
-            take_over(p, state, depth)
-        self.note_write(p, get_factors(state, depth))
+            follow(p, state, mode, depth)
+            take_over(p, state, mode, depth)
+        self.note_write(p, mode.kept(state, depth))
         return state
 
-    def _is_ours(self, p: Tensor, factors: Sequence[Tensor], step: int | None) -> bool:
+    def _is_ours(
+        self, p: Tensor, kept: Sequence[Tensor], factorization: Factorization, step: int | None
+    ) -> bool:
         """Say whether nobody has written the weight since we did, as far as can be told cheaply."""
         if p.is_meta:
             return True  # nothing can be written
@@ -141,7 +148,9 @@ class FactorStore:
         if by_weight != writes(p):
             return False
         # Who has edited the factors instead wants them stepped, not set back.
-        return by_factors != [writes(f) for f in factors] or seems_unwritten(p, factors, step)
+        return by_factors != [writes(tensor) for tensor in kept] or seems_unwritten(
+            p, kept, factorization.mode, factorization.depth, step
+        )
 
     def _make(self, member: Member, factorization: Factorization) -> State:
         p, position, name = member
@@ -154,16 +163,13 @@ class FactorStore:
                 "initialize the model, or load a sound checkpoint, before the first step",
             )
         elif sigma == 0 and p.numel() > 0:
-            warn(
-                f"{name} of shape {tuple(p.shape)} is all zero, which factors cannot leave by "
-                "themselves: one factor starts at zero and the others do not, so that it trains",
-            )
+            warn(f"{name} of shape {tuple(p.shape)} is all zero, {factorization.mode.all_zero}")
         elif p in self._redrawn:
             sigma = self._redrawn[p]
         # A re-drawn weight repeats its draw, which was by position; others are known by their values.
         known_by = None if INITS[factorization.init].redraws else fingerprint(weight)
         generator = generator_for(self.seed, *(known_by or (position,)))
-        state: State = {}
-        put_factors(state, factorize(p, factorization.init, factorization.depth, sigma, generator))
+        mode, depth = factorization.mode, factorization.depth
+        kept = mode.make(p, factorization.init, depth, sigma, generator)
         self._redrawn.pop(p, None)
-        return state
+        return dict(zip(mode.keys(depth), kept, strict=True))

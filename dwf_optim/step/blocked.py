@@ -63,21 +63,21 @@ def _step_large(engine: Engine, options: StepOptions, slot: Slot) -> dict[str, A
     base = options.base
     scratch: list[Tensor] = []
     for rows in cut.pieces():
-        factors = [cut.view(factor, rows) for factor in slot.factors]
+        kept = [cut.view(tensor, rows) for tensor in slot.kept]
         piece = Slot(
             weight=cut.view(slot.weight, rows),
             grad=cut.view(slot.grad, rows),
             # A base's fused kernel walks raw memory, so it must not be given gaps.
-            factors=[factor.contiguous() for factor in factors],
+            kept=[tensor.contiguous() for tensor in kept],
             states=[_take(state, slot.weight.shape, cut, rows) for state in slot.states],
         )
         if not scratch or scratch[0].shape != piece.weight.shape:
-            scratch = [torch.empty_like(factor) for factor in piece.factors]
+            scratch = [torch.empty_like(tensor) for tensor in piece.kept]
         base = reference.step(engine, options, [piece], scratch=[scratch])
-        for factor, stepped in zip(factors, piece.factors, strict=True):
-            _write_back(factor, stepped)
-        for whole, part, factor in zip(after, piece.states, slot.factors, strict=True):
-            _put(whole, part, factor, cut, rows)
+        for tensor, stepped in zip(kept, piece.kept, strict=True):
+            _write_back(tensor, stepped)
+        for whole, part in zip(after, piece.states, strict=True):
+            _put(whole, part, _pattern(slot), cut, rows)
     for state, whole in zip(slot.states, after, strict=True):
         state.clear()
         state.update(whole)
@@ -89,7 +89,7 @@ class _Cut:
     """How tensors of one shape are cut: flat in storage order, else along the outermost dimension.
 
     Attributes:
-        order: The dimensions from the longest stride of the first factor to the shortest.
+        order: The dimensions from the longest stride to the shortest.
         flat: Whether all tensors are contiguous in that order.
         length: Elements if flat, else size of the outermost dimension.
         count: Number of pieces.
@@ -102,11 +102,11 @@ class _Cut:
 
     @classmethod
     def of(cls, slot: Slot) -> _Cut:
-        strides = slot.factors[0].stride()
+        strides = _pattern(slot).stride()
         order = tuple(sorted(range(len(strides)), key=lambda dim: -strides[dim]))
         values = [value for state in slot.states for value in state.values()]
         shaped = [v for v in values if isinstance(v, Tensor) and v.shape == slot.weight.shape]
-        tensors = [slot.weight, slot.grad, *slot.factors, *shaped]
+        tensors = [slot.weight, slot.grad, *slot.kept, *shaped]
         flat = all(tensor.permute(order).is_contiguous() for tensor in tensors)
         size = slot.weight.numel()
         length = size if flat else slot.weight.shape[order[0]]
@@ -121,6 +121,11 @@ class _Cut:
         """Return a piece of a tensor, sharing its memory."""
         tensor = tensor.permute(self.order)
         return tensor.view(-1)[rows] if self.flat else tensor[rows]
+
+
+def _pattern(slot: Slot) -> Tensor:
+    """Return the tensor like which base state is laid out in memory."""
+    return slot.kept[0] if slot.kept else slot.weight
 
 
 def _take(state: State, shape: torch.Size, cut: _Cut, rows: slice) -> State:

@@ -14,7 +14,7 @@ from dwf_optim.factorization import Factorization, base_options
 from dwf_optim.init import common_spread
 from dwf_optim.learning_rate import auto_lr_scale, momentum_gain, warn_outside_window
 from dwf_optim.sharding import cut, local, local_state, place_state, whole
-from dwf_optim.state import State, get_base_states, get_factors, put_base_states
+from dwf_optim.state import State, get_base_states, put_base_states
 from dwf_optim.step import native, plain
 from dwf_optim.step.slot import Slot, StepOptions
 from dwf_optim.store import FactorStore, Member
@@ -151,6 +151,8 @@ def _step_factors(
     lr, penalty = float(options["lr"]), factorization.penalty
     step_options = StepOptions(
         base={**options, "lr": options["lr"] * scale, "weight_decay": 0.0},
+        depth=factorization.depth,
+        mode=factorization.mode,
         penalty=-penalty if options.get("maximize") else penalty,
         flush=factorization.flush == "dead",
         write=lr != 0,
@@ -158,9 +160,9 @@ def _step_factors(
     if plan.batch is not None:
         native.step(plan.batch, step_options, states, store)
     if plan.factorized:
-        after = _step_slots(engine, backend, step_options, plan.factorized, held, factorization.depth)
+        after = _step_slots(engine, backend, step_options, plan.factorized, held)
         for member, state in zip(plan.factorized, held, strict=True):
-            store.note_write(member.p, get_factors(state, factorization.depth))
+            store.note_write(member.p, factorization.mode.kept(state, factorization.depth))
         _keep_changes(group, step_options.base, after)
     travelled = lr * scale * momentum_gain(options)
     group["lr_sum"] += travelled
@@ -174,14 +176,15 @@ def _step_slots(
     options: StepOptions,
     members: Sequence[Member],
     states: Sequence[State],
-    depth: int,
 ) -> dict[str, Any]:
-    views = [get_base_states(state, depth) for state in states]
+    mode, depth = options.mode, options.depth
+    parts = mode.parts(depth)
+    views = [get_base_states(state, parts) for state in states]
     slots = [
         Slot(
             weight=local(p),
             grad=cut(p.grad, p),
-            factors=[local(factor) for factor in get_factors(state, depth)],
+            kept=[local(tensor) for tensor in mode.kept(state, depth)],
             states=[local_state(view) for view in held],
         )
         for (p, *_), state, held in zip(members, states, views, strict=True)
@@ -190,7 +193,7 @@ def _step_slots(
     after = backend(engine, options, slots)
     for (p, *_), state, slot, held in zip(members, states, slots, views, strict=True):
         placed = [place_state(new, old, p) for new, old in zip(slot.states, held, strict=True)]
-        put_base_states(state, placed)
+        put_base_states(state, parts, placed)
     return after
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization
 from dwf_optim.outside_writes import take_over
-from dwf_optim.state import State, get_factors, put_base_states, put_factors
+from dwf_optim.state import State, put_base_states
 from dwf_optim.step import blocked
 from dwf_optim.step.native_rules import DTYPES, TYPES, Keys, rule_of, why_not
 from dwf_optim.step.slot import Slot, StepOptions
@@ -53,13 +53,11 @@ class Batch:
 
     Attributes:
         rule: Name of the extension's rule for their base.
-        depth: ``D``.
         keys: Of their states.
         table: Where their tensors lie; ``rest`` has the places of all other parameters with a gradient.
     """
 
     rule: str
-    depth: int
     keys: Keys
     table: Table
 
@@ -105,7 +103,7 @@ def collect(
     # At rate 0 nothing but base state may be written, which is for `blocked`.
     if factorization.depth == 1 or float(options["lr"]) == 0:
         return None
-    rule = rule_of(engine, options)
+    rule = rule_of(engine, options, factorization.mode)
     if isinstance(rule, str):
         if required:
             raise ValueError(f"backend='native' cannot step this group: {rule}; use backend='auto'")
@@ -113,11 +111,11 @@ def collect(
     if _native is None:
         _say_that_it_is_missing()
         return None
-    keys = Keys.of(rule, factorization.depth)
+    keys = Keys.of(rule, factorization.mode, factorization.depth)
     table = _reader().collect(
-        params, states, keys.factors, keys.moments, keys.counts, factorization.min_ndim
+        params, states, keys.kept, keys.moments, keys.counts, factorization.min_ndim
     )
-    return Batch(rule.name, factorization.depth, keys, table)
+    return Batch(rule.name, keys, table)
 
 
 def require(batch: Batch, p: Tensor, name: str, state: State) -> None:
@@ -147,7 +145,7 @@ def step(batch: Batch, options: StepOptions, states: dict[Tensor, State], store:
         store: Knows whether somebody edited factors.
     """
     native = _options(batch, options)
-    depth, table = batch.depth, batch.table
+    mode, depth, table = options.mode, options.depth, batch.table
     weights = table.weights
     threads = torch.get_num_threads()
     left = table.step(native, threads, INSTRUCTION_SET, compare=COMPARE)
@@ -155,13 +153,13 @@ def step(batch: Batch, options: StepOptions, states: dict[Tensor, State], store:
     for index in written:
         p = weights[index]
         ranges = [(begin, end) for slot, begin, end in left if slot == index]
-        if not store.factors_edited(p, get_factors(states[p], depth)):
-            _follow(p, states[p], ranges, batch)
+        if not store.factors_edited(p, mode.kept(states[p], depth)):
+            _follow(p, states[p], ranges, batch, options)
         parts = [(index, begin, end) for begin, end in ranges]
         table.step(native, threads, INSTRUCTION_SET, compare=False, ranges=parts)
     torch.autograd.graph.increment_version(weights)
     for p in (weights[index] for index in written):
-        store.note_write(p, get_factors(states[p], depth))
+        store.note_write(p, mode.kept(states[p], depth))
 
 
 def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, Any]:
@@ -175,18 +173,17 @@ def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[
     Returns:
         The base's group options after the step.
     """
-    rule = rule_of(engine, options.base)
+    rule = rule_of(engine, options.base, options.mode)
     if _native is None or isinstance(rule, str) or not options.write:
         return blocked.step(engine, options, slots)
-    depth = len(slots[0].factors)
-    keys = Keys.of(rule, depth)
-    pairs = [_in_one_order(slot) for slot in slots]
+    keys = Keys.of(rule, options.mode, options.depth)
+    pairs = [_in_one_order(slot, keys, options) for slot in slots]
     states = {weight: state for weight, state in pairs}
-    table = _reader().collect(list(states), states, keys.factors, keys.moments, keys.counts, 0)
-    _step_table(Batch(rule.name, depth, keys, table), options)
+    table = _reader().collect(list(states), states, keys.kept, keys.moments, keys.counts, 0)
+    _step_table(Batch(rule.name, keys, table), options)
     for index in table.members:
         slot, (weight, state) = slots[index], pairs[index]
-        originals = _flatten(slot)
+        originals = _flatten(slot, keys, options)
         _write_back(slot.weight, weight)
         for key, value in state.items():
             _write_back(originals[key], value)
@@ -201,18 +198,17 @@ def _step_table(batch: Batch, options: StepOptions) -> None:
     torch.autograd.graph.increment_version(batch.table.weights)
 
 
-def _flatten(slot: Slot) -> State:
-    state: State = {}
-    put_factors(state, slot.factors)
-    put_base_states(state, slot.states)
+def _flatten(slot: Slot, keys: Keys, options: StepOptions) -> State:
+    state: State = dict(zip(keys.kept, slot.kept, strict=True))
+    put_base_states(state, options.mode.parts(options.depth), slot.states)
     return state
 
 
-def _in_one_order(slot: Slot) -> tuple[Tensor, State]:
+def _in_one_order(slot: Slot, keys: Keys, options: StepOptions) -> tuple[Tensor, State]:
     """Return a slot's weight, with its gradient, and state; copies where they are not contiguous."""
     weight = slot.weight.detach().contiguous()
     weight.grad = slot.grad.detach().contiguous()
-    state = _flatten(slot)
+    state = _flatten(slot, keys, options)
     return weight, {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in state.items()}
 
 
@@ -229,10 +225,10 @@ def _options(batch: Batch, options: StepOptions) -> _native.Options:
     eps = float(base.get("eps", 1.0))
     return _native.Options.make(
         rule=getattr(_native.Rule, batch.rule),
-        depth=batch.depth,
+        depth=options.depth,
         lr=float(base["lr"]),
         penalty=options.penalty,
-        dead=torch.finfo(torch.float32).tiny ** (1 / batch.depth) if options.flush else 0.0,
+        dead=torch.finfo(torch.float32).tiny ** (1 / options.depth) if options.flush else 0.0,
         flush=options.flush and eps >= _LEAST_EPS,
         maximize=bool(base["maximize"]),
         momentum=float(base.get("momentum", 0.0)),
@@ -244,12 +240,14 @@ def _options(batch: Batch, options: StepOptions) -> _native.Options:
     )
 
 
-def _follow(p: Tensor, state: State, ranges: Sequence[tuple[int, int]], batch: Batch) -> None:
+def _follow(
+    p: Tensor, state: State, ranges: Sequence[tuple[int, int]], batch: Batch, options: StepOptions
+) -> None:
     """Let the factors follow a weight that was written, in some ranges of its memory."""
     tensors = {key: _flat(state[key]) for key in batch.keys.elementwise}
     for begin, end in ranges:
         part = {key: tensor[begin:end] for key, tensor in tensors.items()}
-        take_over(_flat(p)[begin:end], part, batch.depth)
+        take_over(_flat(p)[begin:end], part, options.mode, options.depth)
 
 
 def _flat(tensor: Tensor) -> Tensor:

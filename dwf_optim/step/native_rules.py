@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from dwf_optim.base import Engine
 from dwf_optim.sharding import local
-from dwf_optim.state import State, base_key, factor_key
+from dwf_optim.state import State, base_key
+from dwf_optim.storage import STORAGES, Storage
 
 # Types whose memory holds their values. (Other subclasses may be sharded, fake or traced.)
 TYPES = (Tensor, torch.nn.Parameter)
@@ -47,38 +48,41 @@ class Keys:
     """Under which keys a weight's state holds what the extension steps.
 
     Attributes:
-        factors: By factor.
-        moments: By moment and factor.
-        counts: By factor; empty where the base counts no steps.
+        kept: What is kept of the factors.
+        moments: By moment and part that the base steps.
+        counts: By part; empty where the base counts no steps.
     """
 
-    factors: list[str]
+    kept: list[str]
     moments: list[list[str]]
     counts: list[str]
 
     @classmethod
-    def of(cls, rule: Rule, depth: int) -> Keys:
-        """Return the keys of a rule at a depth."""
-        depths = range(depth)
+    def of(cls, rule: Rule, mode: Storage, depth: int) -> Keys:
+        """Return the keys of a rule for a storage at a depth."""
+        parts = mode.parts(depth)
         return cls(
-            [factor_key(d) for d in depths],
-            [[base_key(d, moment) for d in depths] for moment in rule.moments],
-            [base_key(d, "step") for d in depths] if rule.counts else [],
+            mode.keys(depth),
+            [[base_key(part, moment) for part in parts] for moment in rule.moments],
+            [base_key(part, "step") for part in parts] if rule.counts else [],
         )
 
     @property
     def elementwise(self) -> list[str]:
         """Those of the tensors that have the weight's shape."""
-        return [*self.factors, *(key for row in self.moments for key in row)]
+        return [*self.kept, *(key for row in self.moments for key in row)]
 
 
-def rule_of(engine: Engine, options: dict[str, Any]) -> Rule | str:
+def rule_of(engine: Engine, options: dict[str, Any], mode: Storage) -> Rule | str:
     """Return the extension's rule for a base, or why there is none.
 
     Args:
         engine: The base.
         options: Its group options. What the base does not know there (a scheduler's notes) is ignored.
+        mode: The way factors are kept.
     """
+    if mode is not STORAGES["full"]:
+        return f"storage={mode.name!r} is stepped through torch"
     base = engine.base
     # A subclass may step differently.
     if base not in _OPTIONS:

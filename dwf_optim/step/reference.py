@@ -7,8 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from dwf_optim.base import Engine
-from dwf_optim.factors import factor_gradients, flush_dead, product
-from dwf_optim.state import elementwise
 from dwf_optim.step.slot import Slot, StepOptions
 
 
@@ -24,25 +22,25 @@ def step(
         engine: The base optimizer.
         options: What the slots share.
         slots: The weights; factors, states and weights are updated in place.
-        scratch: Optional room for the factor gradients, ``D`` tensors a slot.
+        scratch: Optional room for the gradients of what is kept, as many tensors a slot.
 
     Returns:
         The base's group options after the step.
     """
-    tensors: list[Tensor] = []
+    mode, depth = options.mode, options.depth
+    stepped: list[list[Tensor]] = []
     grads: list[Tensor] = []
     states = []
     for index, slot in enumerate(slots):
         out = None if scratch is None else scratch[index]
-        grads += factor_gradients(slot.factors, slot.grad, options.penalty, out=out)
+        tensors = mode.stepped(slot.kept, slot.weight, depth, slot.states)
+        grads += mode.gradients(tensors, slot.weight, slot.grad, options.penalty, depth, out)
         # A base may move a tensor even at lr 0 (Rprop's least step), so then it gets copies.
-        tensors += slot.factors if options.write else [f.clone() for f in slot.factors]
+        stepped.append(tensors if options.write else [tensor.clone() for tensor in tensors])
         states += slot.states
-    base = engine.step(options.base, tensors, grads, states)
+    base = engine.step(options.base, [tensor for some in stepped for tensor in some], grads, states)
     if not options.write:
         return base
-    for slot in slots:
-        if options.flush:
-            flush_dead(slot.factors, [v for state in slot.states for v in elementwise(state)])
-        slot.weight.copy_(product(slot.factors))
+    for slot, tensors in zip(slots, stepped, strict=True):
+        mode.finish(tensors, slot.weight, depth, slot.states, options.flush)
     return base

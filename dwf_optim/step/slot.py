@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dwf_optim.state import State
+from dwf_optim.storage import Storage
 
 
 @dataclass
@@ -17,13 +18,14 @@ class Slot:
     Attributes:
         weight: The model's parameter; it receives the product.
         grad: Gradient of the loss by the weight, same shape.
-        factors: ``D`` tensors of that shape in float32 or wider, updated in place.
-        states: One dict per factor, as the base keeps it; updated in place.
+        kept: What the storage keeps of the factors: tensors of that shape in float32 or wider, updated
+            in place.
+        states: One dict for each part that the base steps, as the base keeps it; updated in place.
     """
 
     weight: Tensor
     grad: Tensor
-    factors: list[Tensor]
+    kept: list[Tensor]
     states: list[State]
 
 
@@ -33,6 +35,8 @@ class StepOptions:
 
     Attributes:
         base: The base's group options, with ``lr`` in factor space and no weight decay.
+        depth: ``D``.
+        mode: The way factors are kept.
         penalty: ``lambda``, negative where the base maximizes.
         flush: Whether weights killed by underflow become exact zeros.
         write: False at a learning rate of 0: base state advances as the base's own would, factors
@@ -40,6 +44,8 @@ class StepOptions:
     """
 
     base: dict[str, Any]
+    depth: int
+    mode: Storage
     penalty: float
     flush: bool
     write: bool
