@@ -20,12 +20,14 @@ class Storage(ABC):
 
     Attributes:
         name: In the registry.
-        inits: Initializations that go with it; the first is the default.
+        default_init: Initialization where none is asked for.
+        any_init: Whether another may be asked for.
         all_zero: What becomes of a tensor that is all zero at the start.
     """
 
     name: ClassVar[str]
-    inits: ClassVar[tuple[str, ...]]
+    default_init: ClassVar[str]
+    any_init: ClassVar[bool]
     all_zero: ClassVar[str]
 
     # ------------------------------------------------------------------ what it takes
