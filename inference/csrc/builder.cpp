@@ -1,6 +1,7 @@
 #include "builder.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "inputs.h"
@@ -12,6 +13,12 @@ namespace {
 constexpr std::size_t kMostPositions = std::size_t{1} << 31;
 
 }  // namespace
+
+Builder::Builder(const std::string& instruction_set, std::size_t widest)
+    : set(find_instruction_set(instruction_set)), widest(widest) {
+  require(std::find(std::begin(kTileLanes), std::end(kTileLanes), widest) != std::end(kTileLanes),
+          "no tile has " + std::to_string(widest) + " lanes");
+}
 
 int Builder::add_value(const Layout& layout) {
   double positions = static_cast<double>(layout.channels);
@@ -63,7 +70,7 @@ std::shared_ptr<const Program> Builder::build(const std::vector<int>& outputs) {
   }
   for (std::size_t v = 0; v < made_.size(); ++v) require(made_[v], "no op makes value " + std::to_string(v));
   built_ = true;
-  return std::make_shared<const Program>(set, std::move(layouts_), std::move(ops_), std::move(inputs_), outputs);
+  return std::make_shared<const Program>(set, widest, std::move(layouts_), std::move(ops_), std::move(inputs_), outputs);
 }
 
 }  // namespace dwf

@@ -15,8 +15,9 @@ namespace dwf {
 
 class Builder {
  public:
-  // By name; the widest that this machine has if empty. Throws std::invalid_argument for one that is not here.
-  explicit Builder(const std::string& instruction_set) : set(find_instruction_set(instruction_set)) {}
+  // instruction_set: by name; the widest that this machine has if empty. widest: the most lanes that a tile will have.
+  // Throws std::invalid_argument for what is not here.
+  Builder(const std::string& instruction_set, std::size_t widest);
   Builder(const Builder&) = delete;
   Builder& operator=(const Builder&) = delete;
 
@@ -36,6 +37,7 @@ class Builder {
   std::shared_ptr<const Program> build(const std::vector<int>& outputs);
 
   const InstructionSet set;
+  const std::size_t widest;
 
  private:
   std::vector<Layout> layouts_;

@@ -8,6 +8,8 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <iterator>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -38,14 +40,11 @@ std::size_t read_batch(const Array& array, const char* what, std::size_t number,
   return array.shape(0);
 }
 
-void run(const Program& program, const std::vector<Given>& inputs, const std::vector<Made>& outputs, int threads,
-         std::size_t widest) {
+void run(const Program& program, const std::vector<Given>& inputs, const std::vector<Made>& outputs, int threads) {
   require(inputs.size() == program.inputs().size() && outputs.size() == program.outputs().size(),
           "the program has " + std::to_string(program.inputs().size()) + " inputs and " +
               std::to_string(program.outputs().size()) + " outputs, not " + std::to_string(inputs.size()) + " and " +
               std::to_string(outputs.size()));
-  require(std::find(std::begin(kTileLanes), std::end(kTileLanes), widest) != std::end(kTileLanes),
-          "no tile has " + std::to_string(widest) + " lanes");
   std::vector<const float*> from;
   std::vector<float*> to;
   std::size_t batch = 0;
@@ -64,7 +63,28 @@ void run(const Program& program, const std::vector<Given>& inputs, const std::ve
     to.push_back(outputs[k].data());
   }
   const nb::gil_scoped_release release;
-  program.run(from.data(), to.data(), batch, widest, threads);
+  program.run(from.data(), to.data(), batch, threads);
+}
+
+// The kernels' own layout: arrays [tiles, features, lanes].
+void run_tiles(const Program& program, const Given& input, const Made& output, int threads) {
+  require(program.inputs().size() == 1 && program.outputs().size() == 1, "the program has several inputs or outputs");
+  require(input.ndim() == 3 && output.ndim() == 3 && input.shape(0) == output.shape(0) &&
+              input.shape(2) == output.shape(2) &&
+              input.shape(1) == program.layouts()[program.inputs()[0]].features() &&
+              output.shape(1) == program.layouts()[program.outputs()[0]].features(),
+          "arrays have shapes " + shape_of(input.ndim(), input.shape_ptr()) + " and " +
+              shape_of(output.ndim(), output.shape_ptr()) + "; expected [tiles, features, lanes]");
+  const std::size_t lanes = input.shape(2);
+  require(std::find(std::begin(kTileLanes), std::end(kTileLanes), lanes) != std::end(kTileLanes),
+          "no tile has " + std::to_string(lanes) + " lanes");
+  const float* const from = input.data();
+  float* const to = output.data();
+  require(lanes == 1 || (reinterpret_cast<std::uintptr_t>(from) % kAlignment == 0 &&
+                         reinterpret_cast<std::uintptr_t>(to) % kAlignment == 0),
+          "arrays must be aligned to " + std::to_string(kAlignment) + " bytes");
+  const nb::gil_scoped_release release;
+  program.run_tiles(&from, &to, input.shape(0), lanes, threads);
 }
 
 }  // namespace
@@ -73,14 +93,15 @@ void run(const Program& program, const std::vector<Given>& inputs, const std::ve
 NB_MODULE(_native, m) {
   using namespace dwf;
   nb::class_<Program>(m, "Program")
-      .def("run", run, "inputs"_a.noconvert(), "outputs"_a.noconvert(), "threads"_a = 1, "widest"_a = kMostLanes)
+      .def("run", run, "inputs"_a.noconvert(), "outputs"_a.noconvert(), "threads"_a = 1)
+      .def("run_tiles", run_tiles, "input"_a.noconvert(), "output"_a.noconvert(), "threads"_a = 1)
       .def_prop_ro("kernels", [](const Program& program) {
         std::vector<std::string> names;
         for (const auto& op : program.ops()) names.emplace_back(op->kernel());
         return names;
       });
   BuilderClass builder(m, "Builder");
-  builder.def(nb::init<const std::string&>(), "instruction_set"_a = "")
+  builder.def(nb::init<const std::string&, std::size_t>(), "instruction_set"_a = "", "widest"_a = kMostLanes)
       .def("value", [](Builder& self, const Sizes& sizes) {
         const auto [channels, height, width, border_rows, border_columns] = sizes;
         return self.add_value({channels, height, width, border_rows, border_columns});

@@ -33,9 +33,10 @@ struct Stretch {
 
 }  // namespace
 
-Program::Program(InstructionSet set, std::vector<Layout> layouts, std::vector<std::unique_ptr<const Op>> ops,
+Program::Program(InstructionSet set, std::size_t widest, std::vector<Layout> layouts, std::vector<std::unique_ptr<const Op>> ops,
                  std::vector<int> inputs, std::vector<int> outputs)
     : set_(set),
+      widest_(widest),
       layouts_(std::move(layouts)),
       ops_(std::move(ops)),
       inputs_(std::move(inputs)),
@@ -163,16 +164,15 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
   }
 }
 
-void Program::run(const float* const* inputs, float* const* outputs, std::size_t batch, std::size_t widest,
-                  int threads) const {
+void Program::run(const float* const* inputs, float* const* outputs, std::size_t batch, int threads) const {
   const Call call{inputs, outputs, batch, false};
   struct Piece {
     std::size_t first, lanes;
   };
   // Whole tiles of the widest kind; what is left goes into the narrowest tile that holds it. The cuts do not depend on the
   // number of threads.
-  const std::size_t whole = batch / widest, left = batch % widest;
-  std::size_t rest = widest;
+  const std::size_t whole = batch / widest_, left = batch % widest_;
+  std::size_t rest = widest_;
   for (const std::size_t lanes : kTileLanes)
     if (left <= lanes) {
       rest = std::min(rest, lanes);
@@ -185,13 +185,13 @@ void Program::run(const float* const* inputs, float* const* outputs, std::size_t
     std::unique_ptr<Arena> arena;
     std::size_t held = 0;
     for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
-      const std::size_t lanes = i < whole ? widest : rest;
+      const std::size_t lanes = i < whole ? widest_ : rest;
       if (held != lanes) {
         if (arena != nullptr) put_arena(std::move(arena), held);
         arena = take_arena(lanes);
         held = lanes;
       }
-      run_tile(call, i * widest, lanes, *arena);
+      run_tile(call, i * widest_, lanes, *arena);
     }
     if (arena != nullptr) put_arena(std::move(arena), held);
   };

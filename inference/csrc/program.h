@@ -15,19 +15,20 @@ namespace dwf {
 
 class Program {
  public:
-  // layouts: of every value. inputs and outputs: which values the caller gives and gets, without repetition.
+  // widest: the most lanes of a tile. layouts: of every value. inputs and outputs: which values the caller gives and gets, without repetition.
   // ops: in order, each after those that make its inputs.
-  Program(InstructionSet set, std::vector<Layout> layouts, std::vector<std::unique_ptr<const Op>> ops,
+  Program(InstructionSet set, std::size_t widest, std::vector<Layout> layouts, std::vector<std::unique_ptr<const Op>> ops,
           std::vector<int> inputs, std::vector<int> outputs);
 
-  // Row-major in and out: each input and output is [batch][features]. `widest`: the most lanes a tile may have.
-  void run(const float* const* inputs, float* const* outputs, std::size_t batch, std::size_t widest, int threads) const;
+  // Row-major in and out: each input and output is [batch][features].
+  void run(const float* const* inputs, float* const* outputs, std::size_t batch, int threads) const;
 
   // In the kernels' own layout: each input and output is [tiles][features][lanes], aligned to 64 bytes.
   void run_tiles(const float* const* inputs, float* const* outputs, std::size_t tiles, std::size_t lanes,
                  int threads) const;
 
   InstructionSet set() const { return set_; }
+  std::size_t widest() const { return widest_; }
   const std::vector<Layout>& layouts() const { return layouts_; }
   const std::vector<std::unique_ptr<const Op>>& ops() const { return ops_; }
   const std::vector<int>& inputs() const { return inputs_; }
@@ -51,6 +52,7 @@ class Program {
   void run_tile(const Call& call, std::size_t first, std::size_t lanes, Arena& arena) const;
 
   const InstructionSet set_;
+  const std::size_t widest_;
   const std::vector<Layout> layouts_;
   const std::vector<std::unique_ptr<const Op>> ops_;
   const std::vector<int> inputs_, outputs_;
