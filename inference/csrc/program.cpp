@@ -20,6 +20,11 @@ std::size_t index_of(std::size_t lanes) {
   return static_cast<std::size_t>(std::find(std::begin(kTileLanes), std::end(kTileLanes), lanes) - std::begin(kTileLanes));
 }
 
+Gaps gaps_of(const Layout& layout) {
+  if (layout.dense()) return {layout.features(), 1, 0, 0};
+  return {layout.width, layout.height, 2 * layout.border_columns, 2 * layout.border_rows * layout.stored_width()};
+}
+
 // A stretch of memory that values use one after the other. Those with a border of zeros share only with their like, which
 // leave the border as it is.
 struct Stretch {
@@ -132,10 +137,8 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
           std::copy_n(from + (c * layout.height + h) * layout.width * lanes, layout.width * lanes,
                       place + layout.position(c, h, 0) * lanes);
     } else {
-      const auto pack = DWF_KERNEL(set_, pack_lanes);
-      const std::size_t run = layout.dense() ? layout.features() : layout.width;
-      for (std::size_t f = 0; f < layout.features(); f += run)
-        pack(from + f, layout.features(), samples, run, lanes, place + layout.position(f) * lanes);
+      DWF_KERNEL(set_, pack_lanes)(from, layout.features(), samples, layout.features(), lanes, gaps_of(layout),
+                                   place + layout.position(0) * lanes);
     }
   }
   for (std::size_t k = 0; k < outputs_.size(); ++k)
@@ -156,10 +159,8 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
           std::copy_n(place + layout.position(c, h, 0) * lanes, layout.width * lanes,
                       to + (c * layout.height + h) * layout.width * lanes);
     } else {
-      const auto unpack = DWF_KERNEL(set_, unpack_lanes);
-      const std::size_t run = layout.dense() ? layout.features() : layout.width;
-      for (std::size_t f = 0; f < layout.features(); f += run)
-        unpack(place + layout.position(f) * lanes, lanes, samples, run, layout.features(), to + f);
+      DWF_KERNEL(set_, unpack_lanes)(place + layout.position(0) * lanes, lanes, samples, layout.features(),
+                                     layout.features(), gaps_of(layout), to);
     }
   }
 }
