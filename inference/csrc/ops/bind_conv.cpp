@@ -1,7 +1,9 @@
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,7 +57,7 @@ std::size_t weights_each(const Window& window, const Layout& from, const Layout&
 
 void add_conv(Builder& self, int input, int added, int output, const Window& window, std::size_t groups,
               const Weights& weights, const nb::object& bias, const std::string& activation, double slope,
-              std::size_t panel) {
+              std::optional<std::size_t> panel) {
   const Layout& to = self.layout(output);
   if (added >= 0) {
     const Layout& more = self.layout(added);
@@ -71,12 +73,12 @@ void add_conv(Builder& self, int input, int added, int output, const Window& win
     biases.assign(given.data(), given.data() + given.size());
   }
   self.add(std::make_unique<Conv>(self, input, added, output, window, groups, weights, std::move(biases),
-                                  find_activation(activation, slope), panel));
+                                  find_activation(activation, slope), panel.value_or(Conv::kChoose)));
 }
 
 void add_sparse_conv(Builder& self, int input, int output, const Indices& begins, const Indices& indices,
                      const Floats& weights, const Sizes& sizes, std::size_t groups, const nb::object& bias, int added,
-                     const std::string& activation, double slope, std::size_t panel) {
+                     const std::string& activation, double slope, std::optional<std::size_t> panel) {
   const Layout &from = self.layout(input), &to = self.layout(output);
   const Window window = read_window(sizes, from, to);
   const SparseWeights read(
@@ -85,24 +87,22 @@ void add_sparse_conv(Builder& self, int input, int output, const Indices& begins
 }
 
 void add_dense_conv(Builder& self, int input, int output, const Floats& weights, const Sizes& sizes, std::size_t groups,
-                    const nb::object& bias, int added, const std::string& activation, double slope, std::size_t panel) {
+                    const nb::object& bias, int added, const std::string& activation, double slope, std::optional<std::size_t> panel) {
   const Layout &from = self.layout(input), &to = self.layout(output);
   const Window window = read_window(sizes, from, to);
   const std::size_t expected = to.channels * weights_each(window, from, to, groups);
   require(weights.size() == expected, "there are " + text(weights.size()) + " weights, expected " + text(expected));
-  add_conv(self, input, added, output, window, groups, DenseWeights(weights.data()), bias, activation, slope, panel);
+  add_conv(self, input, added, output, window, groups, DenseWeights(weights.data(), weights.size()), bias, activation, slope, panel);
 }
 
 }  // namespace
 
 void bind_conv(BuilderClass& builder) {
-  // What fits into the first cache beside the sums and the weights that pass through.
-  constexpr std::size_t kPanel = 32768;
   builder.def("sparse_conv", add_sparse_conv, "input"_a, "output"_a, "begins"_a.noconvert(), "indices"_a.noconvert(),
               "weights"_a.noconvert(), "window"_a, "groups"_a = 1, "bias"_a = nb::none(), "added"_a = -1,
-              "activation"_a = "", "slope"_a = 0.0, "panel"_a = 0);
+              "activation"_a = "", "slope"_a = 0.0, "panel"_a = nb::none());
   builder.def("dense_conv", add_dense_conv, "input"_a, "output"_a, "weights"_a.noconvert(), "window"_a, "groups"_a = 1,
-              "bias"_a = nb::none(), "added"_a = -1, "activation"_a = "", "slope"_a = 0.0, "panel"_a = kPanel);
+              "bias"_a = nb::none(), "added"_a = -1, "activation"_a = "", "slope"_a = 0.0, "panel"_a = nb::none());
 }
 
 }  // namespace dwf

@@ -13,6 +13,11 @@ constexpr std::size_t kMostRuns = 24;
 // What a register block of a tile covers, about: rows, columns.
 constexpr std::size_t kBlockRows = 3, kBlockColumns = 8;
 
+// What fits into the first cache, beside sums and weights that pass through.
+constexpr std::size_t kFirstCache = 32768;
+// Weights of an output channel in a part, on average, from which on it pays to cut.
+constexpr double kLeastTaps = 5;
+
 std::size_t pieces(std::size_t size, std::size_t most) { return (size + most - 1) / most; }
 
 }  // namespace
@@ -50,10 +55,7 @@ Conv::Conv(const Builder& builder, int input, int added, int output, const Windo
         positions.push_back(static_cast<std::uint32_t>(
             (c * from_.stored_height() + y * window.dilation_rows) * from_.stored_width() + x * window.dilation_columns));
 
-  const std::size_t rows = (std::min(kBlockRows, to_.height) - 1) * window.stride_rows + window.rows;
-  const std::size_t columns = (std::min(kBlockColumns, to_.width) - 1) * window.stride_columns + window.columns;
-  const std::size_t most = panel == 0 ? from_.channels : panel / (rows * columns * kRun * sizeof(float));
-  parts_ = cut(taps, std::max<std::size_t>(most, 1), weights.mixed());
+  parts_ = cut(taps, panel_channels(taps, weights, panel), weights.mixed());
   filters_ = weights.pack(set_, taps, parts_, positions);
 
   to_direct_ = to_.dense() && outputs % kRun == 0 && (!adds_ || added_.dense());
@@ -75,6 +77,19 @@ Conv::Conv(const Builder& builder, int input, int added, int output, const Windo
   if (from_direct_)
     for (std::size_t c = 0; c < places.size(); ++c) places[c] = static_cast<std::uint32_t>(c);
   single_filters_ = weights.pack(set_, taps, single_parts_, places);
+}
+
+// How many input channels a part of the convolution of a tile has.
+std::size_t Conv::panel_channels(const Taps& taps, const Weights& weights, std::size_t panel) const {
+  const std::size_t rows = (std::min(kBlockRows, to_.height) - 1) * window_.stride_rows + window_.rows;
+  const std::size_t columns = (std::min(kBlockColumns, to_.width) - 1) * window_.stride_columns + window_.columns;
+  const std::size_t bytes = rows * columns * kRun * sizeof(float);  // of one channel below a register block
+  const std::size_t most = std::max<std::size_t>((panel == kChoose ? kFirstCache : panel) / bytes, 1);
+  if (panel == 0) return from_.channels;
+  if (panel != kChoose) return most;
+  // Each part but the first loads and stores all sums once more.
+  const double each = static_cast<double>(weights.size()) / static_cast<double>(taps.outputs * taps.inputs_of_group());
+  return each * static_cast<double>(most) < kLeastTaps ? from_.channels : most;
 }
 
 void Conv::plan_stretches() {

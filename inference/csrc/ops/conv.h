@@ -26,9 +26,12 @@ struct Window {
 
 class Conv : public Op {
  public:
+  static constexpr std::size_t kChoose = ~std::size_t{0};
+
   // added: the value that is added to the sums before the activation, or -1.
   // bias: of each output channel, or of each element of the output.
-  // panel: bytes of inputs that the output channels share before the next inputs take their turn; 0 for all inputs at once.
+  // panel: bytes of a tile's inputs that the output channels share before the next inputs take their turn; 0 for all inputs
+  // at once, kChoose for what the number of weights suggests.
   Conv(const Builder& builder, int input, int added, int output, const Window& window, std::size_t groups,
        const Weights& weights, std::vector<float> bias, Activation activation, std::size_t panel);
 
@@ -45,6 +48,7 @@ class Conv : public Op {
     std::vector<Segment> from, to, added;
   };
 
+  std::size_t panel_channels(const Taps& taps, const Weights& weights, std::size_t panel) const;
   void plan_stretches();
   std::vector<Segment> segments(const Stretch& stretch, const Layout& layout, std::size_t stride_rows,
                                 std::size_t stride_columns) const;

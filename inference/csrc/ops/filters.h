@@ -56,6 +56,7 @@ class Weights {
   virtual const char* kernel() const = 0;
   // Whether one part may hold several groups.
   virtual bool mixed() const = 0;
+  virtual std::size_t size() const = 0;
   // Which taps any weight of a part needs.
   virtual std::vector<std::uint32_t> used(const Taps& taps, const Part& part) const = 0;
   // offsets: of every tap, in Field::unit.
@@ -69,6 +70,7 @@ class SparseWeights : public Weights {
   explicit SparseWeights(const Csr& csr) : csr_(csr) {}
   const char* kernel() const override { return "sparse conv"; }
   bool mixed() const override { return true; }
+  std::size_t size() const override { return csr_.size(); }
   std::vector<std::uint32_t> used(const Taps& taps, const Part& part) const override;
   std::unique_ptr<const Filters> pack(InstructionSet set, const Taps& taps, const std::vector<Part>& parts,
                                       const std::vector<std::uint32_t>& offsets) const override;
@@ -80,15 +82,17 @@ class SparseWeights : public Weights {
 // [output][weight]
 class DenseWeights : public Weights {
  public:
-  explicit DenseWeights(const float* weights) : weights_(weights) {}
+  DenseWeights(const float* weights, std::size_t size) : weights_(weights), size_(size) {}
   const char* kernel() const override { return "dense conv"; }
   bool mixed() const override { return false; }
+  std::size_t size() const override { return size_; }
   std::vector<std::uint32_t> used(const Taps& taps, const Part& part) const override;
   std::unique_ptr<const Filters> pack(InstructionSet set, const Taps& taps, const std::vector<Part>& parts,
                                       const std::vector<std::uint32_t>& offsets) const override;
 
  private:
   const float* const weights_;
+  const std::size_t size_;
 };
 
 }  // namespace dwf
