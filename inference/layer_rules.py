@@ -36,6 +36,7 @@ def _optional(trace: Trace, bias: object) -> tuple[bool, Tensor | None]:
 
 
 def linear(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
+    """A product with a constant matrix."""
     x, weight = trace.value(a["input"]), trace.constant(a["weight"])
     known, bias = _optional(trace, a["bias"])
     if x is None or weight is None or weight.dim() != 2 or not known or not trace.shapes[x]:
@@ -44,6 +45,7 @@ def linear(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
 
 
 def matmul(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
+    """The same, with the matrix the other way round."""
     x = trace.value(a["self"])
     other = a.get("other", a.get("mat2"))
     weight = trace.constant(other)
@@ -53,6 +55,7 @@ def matmul(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
 
 
 def addmm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
+    """A product and a bias at once."""
     x, weight, bias = trace.value(a["mat1"]), trace.constant(a["mat2"]), trace.constant(a["self"])
     if (
         x is None
@@ -70,6 +73,7 @@ def addmm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
 
 
 def conv(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
+    """A convolution with constant weights and the same zeros on both sides."""
     x, weight = trace.value(a["input"]), trace.constant(a["weight"])
     known, bias = _optional(trace, a["bias"])
     if x is None or weight is None or weight.dim() != 4 or not known or a.get("transposed", False):
@@ -105,6 +109,7 @@ def _same_padding(weight: Tensor, dilation: Pair) -> tuple[Tensor, Pair] | None:
 
 
 def batch_norm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
+    """BatchNorm in inference is a scale and a shift, computed in float64."""
     x = trace.value(a["input"])
     mean, var = trace.constant(a["running_mean"]), trace.constant(a["running_var"])
     has_weight, weight = _optional(trace, a["weight"])
@@ -123,6 +128,7 @@ def batch_norm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
 
 
 def max_pool(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
+    """A pool over images."""
     x = trace.value(a["self"])
     if x is None or len(trace.shapes[x] or ()) != 3:
         return None
@@ -137,6 +143,7 @@ def max_pool(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
 
 
 def avg_pool(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
+    """A pool over images."""
     x = trace.value(a["self"])
     if x is None or len(trace.shapes[x] or ()) != 3:
         return None
@@ -152,6 +159,7 @@ def avg_pool(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
 
 
 def adaptive_avg_pool(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
+    """A pool over images."""
     x = trace.value(a["self"])
     if x is None or len(trace.shapes[x] or ()) != 3:
         return None

@@ -1,8 +1,8 @@
 """From operators of torch to layers: one rule an operator, in one table.
 
-A rule gets the trace, the traced node and its arguments by name. It returns the layer, the name of a value
-that is the result as it stands, or None where the layer cannot express what is asked; the operator then
-stays one of torch.
+A rule gets the trace, the traced node and its arguments by name. It returns the layer, the name of a
+value that is the result as it stands, or None where the layer cannot express what is asked; the
+operator then stays one of torch.
 """
 
 from __future__ import annotations
