@@ -1,7 +1,7 @@
 """How fast are sparse convolutions, against the best dense runtime?
 
-Run as ``python -m benchmarks.conv``; what is in ``results/conv.jsonl`` is skipped. Every way to compute a
-layer takes its turn in every round, in one process, called from Python with NCHW in and out; times
+Run as ``python -m benchmarks.conv``; what is in ``results/conv.jsonl`` is skipped. Every way to compute
+a layer takes its turn in every round, in one process, called from Python with NCHW in and out; times
 are medians over rounds, and all outputs are compared with torch's.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,8 +50,8 @@ def write_report(records: Records, out: Path) -> None:
         "# Time of sparse convolutions\n",
         "Made by `python -m benchmarks.conv` from `conv.jsonl`. " + records.provenance(),
         """
-Speed-up over the fastest of torch, onnxruntime and OpenVINO in float32, one thread, called from Python with
-NCHW in and out. Medians over rounds in which every way takes its turn. All times are in `conv.csv`.
+Speed-up over the fastest of torch, onnxruntime and OpenVINO in float32, one thread, called from Python
+with NCHW in and out. Medians over rounds in which every way takes its turn. All times are in `conv.csv`.
 
 ## Limits
 
@@ -103,7 +104,7 @@ def _break_even(records: Records, batch: int) -> str:
         return "not run"
     if known[0][1] >= 0:
         return f"below {known[0][0]:g}"
-    for (low, below), (high, above) in zip(known, known[1:], strict=False):
+    for (low, below), (high, above) in itertools.pairwise(known):
         if above >= 0:
             return f"{low + (high - low) * below / (below - above):.2f}"
     return f"above {known[-1][0]:g}"

@@ -1,4 +1,4 @@
-"""The dense runtimes that sparse inference is measured against, on one thread: calls from NumPy to NumPy."""
+"""The dense runtimes that sparse inference is measured against, one thread each, from NumPy to NumPy."""
 
 from __future__ import annotations
 
