@@ -12,6 +12,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.records import RESULTS, Records
 from inference import _native
 from inference.graph import Conv2d, Graph
-from inference.lowering.context import Context
+from inference.lowering.context import Context, lanes_for
 from inference.lowering.images import LOWERINGS
 
 
@@ -86,7 +87,7 @@ def native(conv: nn.Conv2d, layer: Layer, batch: int, kernel: str, instruction_s
     )
     shapes = {"x": (layer.inputs, layer.size, layer.size), "y": (layer.filters, after, after)}
     graph = Graph(("x",), ("y",), (node,), shapes)
-    builder = _native.Builder(instruction_set, 1 if batch == 1 else 16)
+    builder = _native.Builder(instruction_set, lanes_for(graph, batch))
     context = Context(builder, graph, {"conv": kernel})
     builder.input(context.value("x"))
     LOWERINGS[Conv2d](context, node)
@@ -113,7 +114,7 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
     x = rng.standard_normal((batch, layer.inputs, layer.size, layer.size), np.float32)
     ways: dict[str, Callable[[], Any]] = {}
     for name, call in dense_runtimes(conv, x).items():
-        ways[name] = lambda call=call: call(x)
+        ways[name] = partial(call, x)
     expected = np.array(ways["torch"]())
     sets = [name for name in _native.instruction_sets() if name != "baseline"] or ["baseline"]
     for kernel, name in itertools.product(("sparse", "dense"), sets):
