@@ -13,10 +13,12 @@ namespace nb = nanobind;
 
 using BuilderClass = nb::class_<Builder>;
 
+void bind_dense_linear(BuilderClass& builder);
 void bind_elementwise(BuilderClass& builder);
 void bind_sparse_linear(BuilderClass& builder);
 
 inline void bind_ops(BuilderClass& builder) {
+  bind_dense_linear(builder);
   bind_elementwise(builder);
   bind_sparse_linear(builder);
 }
