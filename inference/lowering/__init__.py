@@ -1,0 +1,1 @@
+"""From layers of a graph to ops of the native engine."""
