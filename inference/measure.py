@@ -92,7 +92,7 @@ def _repeat(tensor: Tensor, size: int) -> Tensor:
 
 
 def _time_program(graph: Graph, kernels: dict[str, str], x: Tensor, threads: int) -> float:
-    program = native.lower(graph, kernels)
+    program = native.lower(graph, kernels).program
     out = torch.empty(x.shape[0], *(graph.shapes[graph.outputs[0]] or ()))
     inputs, outputs = [x.numpy()], [out.numpy()]
     return _median(lambda: program.run(inputs, outputs, threads))

@@ -53,9 +53,9 @@ class NativeStep(Step):
 
     def __init__(self, segment: Segment, kernels: Mapping[str, str]) -> None:
         super().__init__(segment)
-        self.program = native.lower(segment.graph, kernels)
-        names = [node.name for node in segment.graph.nodes]
-        self._kernels = native.kernels(self.program, names)
+        here = {node.name for node in segment.graph.layers()}
+        lowered = native.lower(segment.graph, {k: v for k, v in kernels.items() if k in here})
+        self.program, self._kernels = lowered.program, lowered.kernels
 
     def run(self, values: Values, batch: int, threads: int) -> None:
         graph, lead = self.segment.graph, self.segment.lead
@@ -70,7 +70,7 @@ class NativeStep(Step):
         self.program.run(inputs, outputs, threads)
 
     def kernel(self, node: Node) -> str:
-        return self._kernels[node.name]
+        return self._kernels.get(node.name, "native")
 
 
 class TorchStep(Step):
