@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inference.graph import Activation, Add, Conv2d, Graph, Node, Pair, Shape
 
-# Above this share of weights that are not zero, the dense kernels are the faster ones. From benchmarks.conv.
+# Above this share of weights that are not zero, dense kernels are the faster ones; by benchmarks.conv.
 DENSE_FROM = 0.6
 
 
@@ -25,7 +25,7 @@ class Context:
     Attributes:
         builder: The `_native.Builder` that the ops go to.
         graph: What is made into a program; values without the batch.
-        kernels: "sparse" or "dense" for layers with weights, by name; the others get what suits their zeros.
+        kernels: "sparse" or "dense" for layers with weights, by name; others get what suits their zeros.
         values: The builder's number of each value that is made.
         chosen: The kernel that each layer with weights got, by name.
     """
@@ -50,7 +50,9 @@ class Context:
     def value(self, name: str) -> int:
         """Return the builder's number of a value, which is new if it is not made yet."""
         if name not in self.values:
-            self.values[name] = self.builder.value(layout(self.shape(name), self._borders.get(name, (0, 0))))
+            self.values[name] = self.builder.value(
+                layout(self.shape(name), self._borders.get(name, (0, 0)))
+            )
         return self.values[name]
 
     def kernel(self, node: Node, weight: Tensor) -> str:
@@ -61,7 +63,7 @@ class Context:
 
 
 def layout(shape: Shape, border: Pair = (0, 0)) -> tuple[int, int, int, int, int]:
-    """Return how the native engine sees a value: channels, height, width, and its border's rows and columns.
+    """Return how the native engine sees a value: channels, height, width, border of rows and of columns.
 
     Args:
         shape: Without the batch. What is no image is a row of features.
@@ -73,7 +75,7 @@ def layout(shape: Shape, border: Pair = (0, 0)) -> tuple[int, int, int, int, int
 
 
 def borders(graph: Graph) -> dict[str, Pair]:
-    """Find which border of zeros each value needs: the widest padding of the convolutions that read it."""
+    """Find each value's border of zeros: the widest padding of the convolutions that read it."""
     widths: dict[str, Pair] = {}
     for node in graph.nodes:
         if isinstance(node, Conv2d):

@@ -86,7 +86,9 @@ def max_pool(context: Context, node: MaxPool2d) -> None:
 def avg_pool(context: Context, node: AvgPool2d) -> None:
     """The mean of each window."""
     rows, columns = (
-        mean_spans(size, outputs, node.kernel[d], node.stride[d], node.padding[d], node.count_include_pad)
+        mean_spans(
+            size, outputs, node.kernel[d], node.stride[d], node.padding[d], node.count_include_pad
+        )
         for d, (size, outputs) in enumerate(_sizes(context, node))
     )
     if node.divisor is not None:

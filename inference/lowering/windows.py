@@ -24,7 +24,9 @@ def spans(
     windows = []
     for k in range(outputs):
         inside = [
-            p for p in range(k * stride - padding, k * stride - padding + kernel * dilation, dilation) if 0 <= p < size
+            p
+            for p in range(k * stride - padding, k * stride - padding + kernel * dilation, dilation)
+            if 0 <= p < size
         ]
         windows.append((inside[0] if inside else 0, len(inside), 1.0))
     return windows

@@ -146,22 +146,25 @@ void Conv::run(const Tile& tile) const {
   if (!limited_) finish(tile.values[output], tile.lanes);
 }
 
+Field Conv::field(std::size_t lanes) const {
+  return {to_.height,
+          to_.width,
+          lanes,
+          lanes,
+          window_.stride_rows * from_.stored_width() * lanes,
+          window_.stride_columns * lanes,
+          to_.stored_height() * to_.stored_width() * lanes,
+          to_.stored_width() * lanes,
+          added_.stored_height() * added_.stored_width() * lanes,
+          added_.stored_width() * lanes};
+}
+
 void Conv::run_tile(const Tile& tile) const {
   const std::size_t lanes = tile.lanes;
-  const Field field{to_.height,
-                    to_.width,
-                    lanes,
-                    lanes,
-                    window_.stride_rows * from_.stored_width() * lanes,
-                    window_.stride_columns * lanes,
-                    to_.stored_height() * to_.stored_width() * lanes,
-                    to_.stored_width() * lanes,
-                    added_.stored_height() * added_.stored_width() * lanes,
-                    added_.stored_width() * lanes};
   float* const to = tile.values[output] + to_.position(0) * lanes;
   const float* const added = adds_ ? tile.values[inputs[1]] + added_.position(0) * lanes : nullptr;
   Ends ends{bias_.empty() ? nullptr : bias_.data(), added, low_, high_};
-  Field with_map = field;
+  Field with_map = field(lanes);
   if (!map_.empty()) {
     // The map goes in first, and is added to like a value that was there.
     for (std::size_t f = 0; f < to_.features(); ++f) {
@@ -170,8 +173,8 @@ void Conv::run_tile(const Tile& tile) const {
       for (std::size_t l = 0; l < lanes; ++l) place[l] = more != nullptr ? map_[f] + more[l] : map_[f];
     }
     ends.added = to;
-    with_map.added_channel = field.to_channel;
-    with_map.added_row = field.to_row;
+    with_map.added_channel = with_map.to_channel;
+    with_map.added_row = with_map.to_row;
   }
   filters_->run(0, parts_.size(), with_map, tile.values[inputs[0]] + corner_ * lanes, ends, to);
 }

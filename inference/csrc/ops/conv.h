@@ -36,6 +36,7 @@ class Conv : public Op {
        const Weights& weights, std::vector<float> bias, Activation activation, std::size_t panel);
 
   void run(const Tile& tile) const override;
+  bool run_rows(const Tile& tile, const SampleRows& rows) const override;
   std::size_t scratch(std::size_t lanes) const override;
   const char* kernel() const override { return kernel_; }
   std::size_t bytes() const override;
@@ -52,6 +53,9 @@ class Conv : public Op {
   void plan_stretches();
   std::vector<Segment> segments(const Stretch& stretch, const Layout& layout, std::size_t stride_rows,
                                 std::size_t stride_columns) const;
+  Field field(std::size_t lanes) const;
+  std::size_t band() const;
+  void pack_band(const SampleRows& rows, std::size_t begin, std::size_t end, std::size_t lanes, float* to) const;
   void run_tile(const Tile& tile) const;
   void run_single(const Tile& tile) const;
   void finish(float* to, std::size_t lanes) const;

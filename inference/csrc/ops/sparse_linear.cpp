@@ -6,9 +6,9 @@
 
 #include "inputs.h"
 #include "kernels/activate.h"
-#include "kernels/sparse_vector.h"
 #include "memory.h"
 #include "ops/bind.h"
+#include "ops/slices.h"
 
 namespace dwf {
 namespace {
@@ -83,42 +83,38 @@ class SparseLinear : public Op {
       : Op({input}, output),
         activation_(activation),
         panels_(csr, bias, builder.layout(input), builder.layout(output), panel_columns(csr, builder.widest)),
+        slices_(csr, bias, builder.layout(input), builder.layout(output), builder.set),
         on_lanes_(DWF_KERNEL(builder.set, sparse_linear)),
-        on_one_(DWF_KERNEL(builder.set, sparse_vector)),
-        activate_(DWF_KERNEL(builder.set, activate)) {
-    const Layout& from = builder.layout(input);
-    for (std::size_t row = 0; row < csr.rows; ++row) {
-      begins_.push_back(static_cast<std::uint32_t>(csr.begins[row]));
-      bias_.push_back(bias != nullptr ? bias[row] : 0);
-    }
-    begins_.push_back(static_cast<std::uint32_t>(csr.size()));
-    for (std::size_t k = 0; k < csr.size(); ++k)
-      terms_.push_back({static_cast<std::uint32_t>(from.position(csr.indices[k])), csr.weights[k]});
-  }
+        gather_(DWF_KERNEL(builder.set, gather_vector)),
+        permute_(DWF_KERNEL(builder.set, permute_vector)),
+        activate_(DWF_KERNEL(builder.set, activate)),
+        rows_(csr.rows) {}
 
   void run(const Tile& tile) const override {
     const float* const from = tile.values[inputs[0]];
     float* const to = tile.values[output];
-    if (tile.lanes > 1) {
-      on_lanes_(panels_.view(), from, tile.lanes, activation_, to);
+    if (tile.lanes > 1) return on_lanes_(panels_.view(), from, tile.lanes, activation_, to);
+    const bool relu = activation_.function == Function::relu;
+    if (slices_.in_steps()) {
+      permute_(slices_.steps(), from, relu, to);
     } else {
-      on_one_(begins_.data(), bias_.size(), terms_.data(), bias_.data(), from, to);
-      activate_(to, bias_.size(), activation_, to);
+      gather_(slices_.slices(), from, relu, to);
     }
+    if (!is_cheap(activation_.function)) activate_(to, rows_, activation_, to);
   }
 
   const char* kernel() const override { return "sparse"; }
-  std::size_t bytes() const override { return panels_.bytes() + terms_.size() * sizeof(Term) + bias_.size() * 8; }
+  std::size_t bytes() const override { return panels_.bytes() + slices_.bytes(); }
 
  private:
   const Activation activation_;
   const PackedPanels panels_;
+  const PackedSlices slices_;
   decltype(&baseline::sparse_linear) const on_lanes_;
-  decltype(&baseline::sparse_vector) const on_one_;
+  decltype(&baseline::gather_vector) const gather_;
+  decltype(&baseline::permute_vector) const permute_;
   decltype(&baseline::activate) const activate_;
-  AlignedVector<std::uint32_t> begins_;
-  AlignedVector<Term> terms_;
-  AlignedVector<float> bias_;
+  const std::size_t rows_;
 };
 
 }  // namespace

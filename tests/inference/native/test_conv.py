@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inference import _native
 from inference.graph import Activation, Conv2d
-from tests.inference.native.images import SETS, assert_close, normal, one_node, run, with_zeros
+from tests.inference.native.images import SETS, assert_close, normal, one_node, program, run, with_zeros
 
 BATCHES = st.sampled_from([1, 2, 3, 15, 16, 17, 31, 32, 33])
 FUNCTIONS = {None: lambda x: x, "relu": F.relu, "relu6": F.relu6, "silu": F.silu}
@@ -40,7 +40,9 @@ def convolutions(draw):
     least = [max(1, dilation[d] * (kernel[d] - 1) + 1 - 2 * padding[d]) for d in (0, 1)]
     size = [draw(st.integers(n, n + 24)) for n in least]
     seed = draw(st.integers(0, 99))
-    weight = with_zeros(normal(filters, each, *kernel, seed=seed), draw(st.sampled_from([0, 0.5, 0.9, 1])))
+    weight = with_zeros(
+        normal(filters, each, *kernel, seed=seed), draw(st.sampled_from([0, 0.5, 0.9, 1]))
+    )
     shape = (filters, *(outputs(size[d], kernel[d], stride[d], padding[d], dilation[d]) for d in (0, 1)))
     bias = draw(st.sampled_from([None, (filters,), shape]))
     activation = draw(st.sampled_from([None, *map(Activation, ["relu", "relu6", "silu"])]))
@@ -74,17 +76,60 @@ def test_equals_torch(instruction_set, kernel, convolution, batch, widest):
 @pytest.mark.parametrize("kernel", ["sparse", "dense"])
 @pytest.mark.parametrize("batch", [1, 16])
 @pytest.mark.parametrize(
-    ("channels", "size", "window"), [(64, 32, 3), (256, 8, 3), (300, 4, 3), (64, 2, 3), (96, 1, 3), (160, 16, 1)]
+    ("channels", "size", "window"),
+    [(64, 32, 3), (256, 8, 3), (300, 4, 3), (64, 2, 3), (96, 1, 3), (160, 16, 1)],
 )
 def test_many_channels(instruction_set, kernel, batch, channels, size, window):
     # More inputs than a panel holds, in images from many registers down to part of one.
     weight = with_zeros(normal(24, channels, window, window), 0.9)
     node = Conv2d(
-        name="conv", inputs=("x",), output="y", weight=weight, bias=normal(24), padding=(window // 2, window // 2)
+        name="conv",
+        inputs=("x",),
+        output="y",
+        weight=weight,
+        bias=normal(24),
+        padding=(window // 2, window // 2),
     )
     x = normal(batch, channels, size, size, seed=2)
     graph = one_node(node, (channels, size, size), (24, size, size))
     assert_close(run(graph, [x], instruction_set, 16, {"conv": kernel}), reference(x, node))
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("batch", [5, 16, 35])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [
+        ((3, 3), (1, 1), (1, 1), (1, 1)),
+        ((3, 3), (2, 2), (1, 1), (1, 1)),
+        ((5, 3), (1, 2), (2, 0), (1, 2)),
+        ((2, 2), (3, 1), (1, 1), (1, 1)),
+        ((3, 1), (1, 1), (0, 0), (4, 1)),
+        ((1, 1), (1, 1), (0, 0), (1, 1)),
+        ((31, 3), (1, 1), (4, 1), (1, 1)),
+    ],
+)
+def test_bands(instruction_set, batch, kernel, stride, padding, dilation):
+    # Too large for a cache, so it goes band by band. Run twice, for what the first call leaves behind.
+    weight = with_zeros(normal(40, 150, *kernel), 0.97)
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output="y",
+        weight=weight,
+        bias=normal(40),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+    )
+    x = normal(batch, 150, 33, 21, seed=2)
+    expected = reference(x, node)
+    graph = one_node(node, tuple(x.shape[1:]), tuple(expected.shape[1:]))
+    made = program(graph, instruction_set, 16)
+    for _ in range(2):
+        out = torch.full(expected.shape, float("nan"))
+        made.run([x.numpy()], [out.numpy()])
+        assert_close(out, expected)
 
 
 @pytest.mark.parametrize("instruction_set", SETS)
@@ -108,7 +153,12 @@ def test_nan_reaches_what_reads_it(instruction_set, batch):
     weight = torch.zeros(2, 1, 3, 3)
     weight[0, 0, 1, 1] = 1
     node = Conv2d(
-        name="conv", inputs=("x",), output="y", weight=weight, padding=(1, 1), activation=Activation("relu")
+        name="conv",
+        inputs=("x",),
+        output="y",
+        weight=weight,
+        padding=(1, 1),
+        activation=Activation("relu"),
     )
     x = normal(batch, 1, 6, 6)
     x[0, 0, 2, 3] = float("nan")
