@@ -20,6 +20,11 @@ std::size_t index_of(std::size_t lanes) {
   return static_cast<std::size_t>(std::find(std::begin(kTileLanes), std::end(kTileLanes), lanes) - std::begin(kTileLanes));
 }
 
+Gaps gaps_of(const Layout& layout) {
+  if (layout.dense()) return {layout.features(), 1, 0, 0};
+  return {layout.width, layout.height, 2 * layout.border_columns, 2 * layout.border_rows * layout.stored_width()};
+}
+
 // A stretch of memory that values use one after the other. Those with a border of zeros share only with their like, which
 // leave the border as it is.
 struct Stretch {
@@ -120,6 +125,12 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
   float* const memory = arena.memory.data();
   for (std::size_t v = 0; v < layouts_.size(); ++v) places[v] = memory + offsets_[v] * lanes;
 
+  const Tile tile{lanes, places, memory + positions_ * lanes};
+  if (ops_.size() == 1 && inputs_.size() == 1 && !direct &&
+      ops_[0]->run_rows(tile, {call.inputs[0] + first * layouts_[inputs_[0]].features(),
+                               call.outputs[0] + first * layouts_[outputs_[0]].features(), samples}))
+    return;
+
   for (std::size_t k = 0; k < inputs_.size(); ++k) {
     const Layout& layout = layouts_[inputs_[k]];
     const float* const from = call.inputs[k] + first * layout.features();
@@ -132,17 +143,14 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
           std::copy_n(from + (c * layout.height + h) * layout.width * lanes, layout.width * lanes,
                       place + layout.position(c, h, 0) * lanes);
     } else {
-      const auto pack = DWF_KERNEL(set_, pack_lanes);
-      const std::size_t run = layout.dense() ? layout.features() : layout.width;
-      for (std::size_t f = 0; f < layout.features(); f += run)
-        pack(from + f, layout.features(), samples, run, lanes, place + layout.position(f) * lanes);
+      DWF_KERNEL(set_, pack_lanes)(from, layout.features(), samples, layout.features(), lanes, gaps_of(layout),
+                                   place + layout.position(0) * lanes);
     }
   }
   for (std::size_t k = 0; k < outputs_.size(); ++k)
     if (direct && layouts_[outputs_[k]].dense())
       places[outputs_[k]] = call.outputs[k] + first * layouts_[outputs_[k]].features();
 
-  const Tile tile{lanes, places, memory + positions_ * lanes};
   for (const auto& op : ops_) op->run(tile);
 
   for (std::size_t k = 0; k < outputs_.size(); ++k) {
@@ -156,10 +164,8 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
           std::copy_n(place + layout.position(c, h, 0) * lanes, layout.width * lanes,
                       to + (c * layout.height + h) * layout.width * lanes);
     } else {
-      const auto unpack = DWF_KERNEL(set_, unpack_lanes);
-      const std::size_t run = layout.dense() ? layout.features() : layout.width;
-      for (std::size_t f = 0; f < layout.features(); f += run)
-        unpack(place + layout.position(f) * lanes, lanes, samples, run, layout.features(), to + f);
+      DWF_KERNEL(set_, unpack_lanes)(place + layout.position(0) * lanes, lanes, samples, layout.features(),
+                                     layout.features(), gaps_of(layout), to);
     }
   }
 }

@@ -58,45 +58,83 @@ DWF_INLINE void transpose(Lanes (&block)[kLanes]) {
 #endif
 }
 
+// Goes through the places of features.
+template <class Float>
+struct Cursor {
+  Float* at;
+  const std::size_t lanes;
+  const Gaps& gaps;
+  std::size_t column = 0, row = 0;
+
+  // Whether so many features lie side by side.
+  __attribute__((always_inline)) bool has(std::size_t count) const { return column + count <= gaps.width; }
+
+  __attribute__((always_inline)) void advance(std::size_t count) {
+    at += count * lanes;
+    column += count;
+    if (column < gaps.width) return;
+    column = 0;
+    at += gaps.after_row * lanes;
+    if (++row < gaps.height) return;
+    row = 0;
+    at += gaps.after_image * lanes;
+  }
+};
+
 }  // namespace
 
 void pack_lanes(const float* from, std::size_t stride, std::size_t samples, std::size_t features, std::size_t lanes,
-                float* to) {
+                const Gaps& gaps, float* to) {
   const std::size_t whole = features / kLanes * kLanes;
   for (std::size_t l = 0; l < lanes; l += kLanes) {
     const std::size_t present = samples > l ? (samples - l < kLanes ? samples - l : kLanes) : 0;
     const float* const rows = from + l * stride;
+    Cursor<float> cursor{to + l, lanes, gaps};
     std::size_t f = 0;
-    if (present == kLanes) {
-      for (; f < whole; f += kLanes) {
-        Lanes block[kLanes];
+    for (; f < whole; f += kLanes) {
+      Lanes block[kLanes] = {};
+      if (present == kLanes) {
         for (std::size_t i = 0; i < kLanes; ++i) block[i] = load(rows + i * stride + f);
-        transpose(block);
-        for (std::size_t i = 0; i < kLanes; ++i) store_aligned(to + (f + i) * lanes + l, block[i]);
-      }
-    } else if (present > 0) {
-      for (; f < whole; f += kLanes) {
-        Lanes block[kLanes] = {};
+      } else {
         for (std::size_t i = 0; i < present; ++i) block[i] = load(rows + i * stride + f);
-        transpose(block);
-        for (std::size_t i = 0; i < kLanes; ++i) store_aligned(to + (f + i) * lanes + l, block[i]);
+      }
+      transpose(block);
+      if (cursor.has(kLanes)) {
+        for (std::size_t i = 0; i < kLanes; ++i) store_aligned(cursor.at + i * lanes, block[i]);
+        cursor.advance(kLanes);
+      } else {
+        for (std::size_t i = 0; i < kLanes; ++i) {
+          store_aligned(cursor.at, block[i]);
+          cursor.advance(1);
+        }
       }
     }
-    for (; f < features; ++f)
-      for (std::size_t i = 0; i < kLanes; ++i) to[f * lanes + l + i] = i < present ? rows[i * stride + f] : 0.0f;
+    for (; f < features; ++f) {
+      for (std::size_t i = 0; i < kLanes; ++i) cursor.at[i] = i < present ? rows[i * stride + f] : 0.0f;
+      cursor.advance(1);
+    }
   }
 }
 
 void unpack_lanes(const float* from, std::size_t lanes, std::size_t samples, std::size_t features, std::size_t stride,
-                  float* to) {
+                  const Gaps& gaps, float* to) {
   const std::size_t whole = features / kLanes * kLanes;
   for (std::size_t l = 0; l < samples; l += kLanes) {
     const std::size_t present = samples - l < kLanes ? samples - l : kLanes;
     float* const rows = to + l * stride;
+    Cursor<const float> cursor{from + l, lanes, gaps};
     std::size_t f = 0;
     for (; f < whole; f += kLanes) {
       Lanes block[kLanes];
-      for (std::size_t i = 0; i < kLanes; ++i) block[i] = load_aligned(from + (f + i) * lanes + l);
+      if (cursor.has(kLanes)) {
+        for (std::size_t i = 0; i < kLanes; ++i) block[i] = load_aligned(cursor.at + i * lanes);
+        cursor.advance(kLanes);
+      } else {
+        for (std::size_t i = 0; i < kLanes; ++i) {
+          block[i] = load_aligned(cursor.at);
+          cursor.advance(1);
+        }
+      }
       transpose(block);
       if (present == kLanes) {
         for (std::size_t i = 0; i < kLanes; ++i) store(rows + i * stride + f, block[i]);
@@ -104,8 +142,10 @@ void unpack_lanes(const float* from, std::size_t lanes, std::size_t samples, std
         for (std::size_t i = 0; i < present; ++i) store(rows + i * stride + f, block[i]);
       }
     }
-    for (; f < features; ++f)
-      for (std::size_t i = 0; i < present; ++i) rows[i * stride + f] = from[f * lanes + l + i];
+    for (; f < features; ++f) {
+      for (std::size_t i = 0; i < present; ++i) rows[i * stride + f] = cursor.at[i];
+      cursor.advance(1);
+    }
   }
 }
 

@@ -1,0 +1,127 @@
+"""From a torch model to a layer graph, by `torch.export`."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from inference.attention import batch_first_attention
+from inference.fuse import fuse
+from inference.graph import Graph
+from inference.interpret import to_dtype
+from inference.lower import lower
+from inference.trace import FLOAT_DTYPES
+
+
+def capture(model: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
+    """Turn a model's inference into a graph of layers.
+
+    The model is traced in eval mode, without gradients, with any number of examples in a batch.
+    BatchNorm is folded, activations are fused, Dropout and what only copies is left out, and what
+    depends on parameters alone (masks, parametrizations) is computed now. What has no layer in
+    `inference.graph` becomes a `TorchOp`.
+
+    Args:
+        model: With dense parameters in float16, bfloat16, float32 or float64; left as it is, its mode
+            included. Its outputs: a tensor, or a tuple or list of tensors.
+        example: The model's positional arguments, tensors ``[batch, ...]`` of the shapes and dtypes
+            that it will get; what they hold does not matter, and any batch size from 1 will do.
+
+    Returns:
+        The graph. All its floating-point constants are float32 copies on the CPU, and it computes in
+        float32 throughout, whatever the model's dtype.
+
+    Raises:
+        TypeError: If the model is not a module with dense parameters, or the example not of tensors.
+        ValueError: If the model has no parameters, cannot be traced for any batch size (the module at
+            fault is named), or keeps state between calls.
+    """
+    model = getattr(model, "_orig_mod", model)  # Of torch.compile
+    _check_model(model)
+    inputs = _check_example(example)
+    program = _export(model, inputs)
+    modules = dict(model.named_modules())
+    leaves = frozenset(path for path in modules if path and not any(modules[path].children()))
+    return to_dtype(fuse(lower(program, leaves)), torch.float32)
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(f"model must be a torch.nn.Module in Python, got {type(model).__name__}")
+    parameters = dict(model.named_parameters())
+    for name, tensor in (*parameters.items(), *model.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise TypeError(f"parameter {name!r} has no shape yet; call the model on a batch first")
+        if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or tensor.layout != torch.strided:
+            kind = tensor.layout if type(tensor) is nn.Parameter else type(tensor).__name__
+            raise TypeError(f"{name!r} must be a dense tensor, got {kind}; convert it, as by to_dense()")
+        if tensor.is_quantized or (name in parameters and tensor.dtype not in FLOAT_DTYPES):
+            raise TypeError(f"{name!r} has dtype {tensor.dtype}; quantized weights are not supported")
+        if tensor.is_meta:
+            raise TypeError(f"{name!r} is on the meta device; load the weights first")
+    if not parameters:
+        raise ValueError("the model has no parameters, so there is nothing to make sparse")
+
+
+def _check_example(example: object) -> tuple[Tensor, ...]:
+    """Return one tensor an argument, all of one batch size above 1."""
+    tensors = (example,) if isinstance(example, Tensor) else example
+    if not isinstance(tensors, list | tuple) or not all(isinstance(x, Tensor) for x in tensors):
+        raise TypeError(f"example must be a tensor or a tuple of tensors, got {type(example).__name__}")
+    shapes = [tuple(x.shape) for x in tensors]
+    if not shapes or any(len(shape) == 0 or shape[0] == 0 for shape in shapes):
+        raise ValueError(
+            f"example must hold tensors [batch, ...] with a batch of 1 or more, got {shapes}"
+        )
+    if len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(
+            f"example's tensors must have one batch size, got shapes {shapes}; what has no batch "
+            "belongs in the model, as a buffer"
+        )
+    # A batch of one would be taken for a size that never changes.
+    return tuple(torch.cat((x, x)) if x.shape[0] == 1 else x for x in tensors)
+
+
+def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
+    device = next(model.parameters()).device
+    inputs = tuple(x.detach().to(device) for x in inputs)
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        # torch warns of its own deprecations, and of attributes that it sets back itself.
+        with torch.no_grad(), warnings.catch_warnings(), batch_first_attention(model):
+            warnings.simplefilter("ignore")
+            batch = Dim("batch", min=1)
+            shapes = tuple({0: batch} for _ in inputs)
+            # Passed on as *args, a forward of (*xs) would want another nesting.
+            program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+            # With an empty table this only replaces operators that write in place.
+            functional: ExportedProgram = program.run_decompositions({})
+            return functional
+    except Exception as error:  # Anything may go wrong in a model's own code.
+        raise _explain(error, model) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _explain(error: Exception, model: nn.Module) -> ValueError:
+    """Say which module could not be traced."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    path = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        found = paths.get(id(frame.f_locals.get("self")))
+        path = found or path
+    place = f"module {path!r}" if path else "the model"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = " ".join(lines[:2]).rstrip(".")  # The rest is advice for users of torch.export.
+    return ValueError(
+        f"{place} cannot be captured for any batch size; torch.export says {type(error).__name__}: "
+        f"{reason}. Control flow must not depend on data or on the batch size, and the first "
+        "dimension of every input must be the batch"
+    )

@@ -1,0 +1,92 @@
+"""How far apart two graphs are that should compute the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from inference.graph import Graph
+from inference.interpret import run, to_dtype
+
+EXAMPLES = 8
+
+
+class Certificate(NamedTuple):
+    """What was seen when two graphs were run on the same inputs.
+
+    Attributes:
+        max_difference: The largest absolute difference of any output.
+        scale: The largest absolute output of the first graph.
+        batches: How many batches of inputs were compared.
+    """
+
+    max_difference: float
+    scale: float
+    batches: int
+
+    @property
+    def relative(self) -> float:
+        """The difference as a share of the scale; 0 if there is none."""
+        return self.max_difference / self.scale if self.max_difference else 0.0
+
+
+def certify(
+    before: Graph, after: Graph, inputs: Sequence[Sequence[Tensor]] | None = None, *, seed: int = 0
+) -> Certificate:
+    """Compare two graphs on random inputs and given ones.
+
+    Both run in float64, so what remains is how constants were rounded, not how sums were.
+
+    Args:
+        before: The first graph.
+        after: The second, with the same inputs and outputs.
+        inputs: Batches to compare on as well, each a tensor ``[batch, ...]`` for every input of the
+            graphs.
+        seed: Of the random batches: standard normal, ten times that, uniform in [0, 1), and zeros, of 8
+            examples each. There are none if an input is not a floating-point tensor of known shape.
+
+    Returns:
+        What was seen. A NaN in one graph only counts as an infinite difference.
+
+    Raises:
+        ValueError: If the graphs' inputs or outputs differ in number or shape, or there is nothing to
+            compare on.
+    """
+    if len(before.inputs) != len(after.inputs) or len(before.outputs) != len(after.outputs):
+        raise ValueError("the graphs differ in the number of their inputs or outputs")
+    batches = [*_random_batches(before, seed), *(inputs or ())]
+    if not batches:
+        raise ValueError("random inputs cannot be drawn for this graph; pass inputs")
+    before, after = to_dtype(before, torch.float64), to_dtype(after, torch.float64)
+    difference = scale = 0.0
+    for batch in batches:
+        xs = [x.double() if x.is_floating_point() else x for x in batch]
+        for first, second in zip(run(before, xs), run(after, xs), strict=True):
+            if first.shape != second.shape:
+                raise ValueError(f"outputs have shapes {[*first.shape]} and {[*second.shape]}")
+            if first.numel():
+                difference = max(difference, _largest(first, second))
+                scale = max(scale, float(first.abs().nan_to_num(0, 0).max()))
+    return Certificate(difference, scale, len(batches))
+
+
+def _largest(first: Tensor, second: Tensor) -> float:
+    """Return the largest difference; what is equal, NaN and inf included, has none."""
+    same = (first == second) | (first.isnan() & second.isnan())
+    return float((first - second).abs().where(~same, 0).nan_to_num(torch.inf, torch.inf).max())
+
+
+def _random_batches(graph: Graph, seed: int) -> Iterator[list[Tensor]]:
+    shapes = [shape for name in graph.inputs if (shape := graph.shapes[name]) is not None]
+    if len(shapes) < len(graph.inputs):
+        return
+    generator = torch.Generator().manual_seed(seed)
+    for factor in (1, 10):
+        yield [
+            factor * torch.randn(EXAMPLES, *s, generator=generator, dtype=torch.float64) for s in shapes
+        ]
+    yield [torch.rand(EXAMPLES, *s, generator=generator, dtype=torch.float64) for s in shapes]
+    yield [torch.zeros(EXAMPLES, *s, dtype=torch.float64) for s in shapes]
