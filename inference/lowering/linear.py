@@ -12,9 +12,7 @@ def linear(context: Context, node: Linear) -> None:
     kind, slope = function(node.activation)
     source, target = context.value(read), context.value(node.output)
     if context.kernel(node, node.weight) == "dense":
-        context.builder.dense_linear(
-            source, target, floats(node.weight), floats(node.bias), kind, slope
-        )
+        context.builder.dense_linear(source, target, floats(node.weight), floats(node.bias), kind, slope)
     else:
         context.builder.sparse_linear(
             source, target, *compressed_rows(node.weight), floats(node.bias), kind, slope
