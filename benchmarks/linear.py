@@ -9,6 +9,7 @@ compared with torch's.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import statistics
 import time
@@ -121,19 +122,20 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
     x = np.random.default_rng(0).standard_normal((batch, first.in_features), np.float32)
     ways: dict[str, Callable[[], Any]] = {}
     for name, call in dense_runtimes(model, x).items():
-        ways[name] = lambda call=call: call(x)
+        ways[name] = functools.partial(call, x)
     expected = np.array(ways["torch"]())
     sets = [name for name in _native.instruction_sets() if name != "baseline"] or ["baseline"]
     for kernel, name in itertools.product(("sparse", "dense"), sets):
         ways[f"{kernel} {name}"] = _rows(native(model, batch, kernel, name), x, np.empty_like(expected))
+    timed = dict(ways)
     if batch % tile(batch) == 0:
-        program = native(model, batch, "sparse", sets[-1])
-        ways[OWN_LAYOUT] = _tiles(program, x, np.empty_like(expected))
+        tiles = _Tiles(native(model, batch, "sparse", sets[-1]), x, np.empty_like(expected))
+        ways[OWN_LAYOUT], timed[OWN_LAYOUT] = tiles.rows, tiles.run
     for name, run in ways.items():
         error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
         if not error <= TOLERANCE:
             raise ArithmeticError(f"{name} is off by {error:.1e} at {config}")
-    return _medians({**ways, OWN_LAYOUT: ways[OWN_LAYOUT].bare} if OWN_LAYOUT in ways else ways, seconds)
+    return _medians(timed, seconds)
 
 
 def _medians(ways: dict[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
@@ -162,8 +164,8 @@ def _rows(program: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], np.ndarr
     return run
 
 
-class _tiles:  # noqa: N801 — beside _rows
-    """The same in the kernels' own layout; `bare` leaves out what only the comparison needs."""
+class _Tiles:
+    """A program called in the kernels' own layout."""
 
     def __init__(self, program: Any, x: np.ndarray, out: np.ndarray) -> None:
         self.program, self.out = program, out
@@ -172,11 +174,12 @@ class _tiles:  # noqa: N801 — beside _rows
         self.x[:] = x.reshape(-1, lanes, x.shape[1]).transpose(0, 2, 1)
         self.made = _aligned((len(x) // lanes, out.shape[1], lanes))
 
-    def bare(self) -> None:
+    def run(self) -> None:
         self.program.run_tiles(self.x, self.made)
 
-    def __call__(self) -> np.ndarray:
-        self.bare()
+    def rows(self) -> np.ndarray:
+        """Run, and return rows of samples, to be compared."""
+        self.run()
         self.out[:] = self.made.transpose(0, 2, 1).reshape(self.out.shape)
         return self.out
 
