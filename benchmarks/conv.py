@@ -1,0 +1,168 @@
+"""How fast are sparse convolutions, against the best dense runtime?
+
+Run as ``python -m benchmarks.conv``; what is in ``results/conv.jsonl`` is skipped. Every way to compute
+a layer takes its turn in every round, in one process, called from Python with NCHW in and out; times
+are medians over rounds, and all outputs are compared with torch's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.conv_report import write_report
+from benchmarks.dense_runtimes import dense_runtimes
+from benchmarks.records import RESULTS, Records
+from inference import _native
+from inference.graph import Conv2d, Graph
+from inference.lowering.context import Context
+from inference.lowering.images import LOWERINGS
+
+
+class Layer(NamedTuple):
+    """A convolution with padding that keeps the size, but for the stride."""
+
+    inputs: int
+    filters: int
+    size: int
+    kernel: int = 3
+    stride: int = 1
+
+
+LAYERS = {
+    "64x64x3x3@32": Layer(64, 64, 32),
+    "128x128x3x3@16": Layer(128, 128, 16),
+    "256x256x3x3@8": Layer(256, 256, 8),
+    "512x512x3x3@4": Layer(512, 512, 4),
+    "512x512x3x3@2": Layer(512, 512, 2),
+    "128x256x3x3@16 stride 2": Layer(128, 256, 16, stride=2),
+    "256x256x1x1@16": Layer(256, 256, 16, kernel=1),
+}
+ZEROS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+BATCHES = (1, 16)
+# Sums of thousands of products in float32, in another order.
+TOLERANCE = 1e-5
+
+
+def configurations() -> list[dict[str, Any]]:
+    """List what is measured."""
+    return [
+        {"layer": layer, "batch": batch, "zeros": zeros}
+        for batch, zeros, layer in itertools.product(BATCHES, ZEROS, LAYERS)
+    ]
+
+
+def module(layer: Layer, zeros: float) -> nn.Conv2d:
+    """Build a layer of which that share of weights is zero."""
+    generator = torch.Generator().manual_seed(0)
+    conv = nn.Conv2d(*layer[:2], layer.kernel, layer.stride, layer.kernel // 2)
+    with torch.no_grad():
+        conv.weight.normal_(generator=generator)
+        conv.weight *= torch.rand(conv.weight.shape, generator=generator) >= zeros
+    return conv.eval()
+
+
+def native(conv: nn.Conv2d, layer: Layer, batch: int, kernel: str, instruction_set: str) -> Any:
+    """Build the engine's program of one layer."""
+    after = (layer.size - 1) // layer.stride + 1
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output="y",
+        weight=conv.weight.detach(),
+        bias=None if conv.bias is None else conv.bias.detach(),
+        stride=(layer.stride, layer.stride),
+        padding=(layer.kernel // 2, layer.kernel // 2),
+    )
+    shapes = {"x": (layer.inputs, layer.size, layer.size), "y": (layer.filters, after, after)}
+    graph = Graph(("x",), ("y",), (node,), shapes)
+    builder = _native.Builder(instruction_set, 1 if batch == 1 else 16)
+    context = Context(builder, graph, {"conv": kernel})
+    builder.input(context.value("x"))
+    LOWERINGS[Conv2d](context, node)
+    return builder.build([context.value("y")])
+
+
+def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Time every way to compute one layer, in turns.
+
+    Args:
+        config: One of `configurations`.
+        seconds: How long to go on; at least five rounds.
+
+    Returns:
+        Median microseconds of every way.
+
+    Raises:
+        ArithmeticError: If an output is not torch's.
+    """
+    torch.set_num_threads(1)
+    layer, batch = LAYERS[config["layer"]], config["batch"]
+    conv = module(layer, config["zeros"])
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, layer.inputs, layer.size, layer.size), np.float32)
+    ways: dict[str, Callable[[], Any]] = {}
+    for name, call in dense_runtimes(conv, x).items():
+        ways[name] = lambda call=call: call(x)
+    expected = np.array(ways["torch"]())
+    sets = [name for name in _native.instruction_sets() if name != "baseline"] or ["baseline"]
+    for kernel, name in itertools.product(("sparse", "dense"), sets):
+        out = np.empty_like(expected)
+        ways[f"{kernel} {name}"] = _bound(native(conv, layer, batch, kernel, name), x, out)
+    for name, run in ways.items():
+        error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
+        if not error <= TOLERANCE:
+            raise ArithmeticError(f"{name} is off by {error:.1e} at {config}")
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline or len(times["torch"]) < 5:
+        for name, run in ways.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    result = {name: 1e6 * statistics.median(taken) for name, taken in times.items()}
+    return {**result, "rounds": len(times["torch"])}
+
+
+def _bound(program: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], np.ndarray]:
+    inputs, outputs = [x], [out]
+
+    def run() -> np.ndarray:
+        program.run(inputs, outputs)
+        return out
+
+    return run
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each configuration")
+    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE", help="e.g. batch=16")
+    parser.add_argument("--most", type=float, default=float("inf"), help="seconds after which to stop")
+    arguments = parser.parse_args()
+    wanted = dict(each.split("=", 1) for each in arguments.only)
+    records = Records(arguments.out / "conv.jsonl")
+    deadline = time.perf_counter() + arguments.most
+    for config in tqdm(configurations(), unit="config"):
+        if records.has(config) or any(str(config[key]) != value for key, value in wanted.items()):
+            continue
+        if time.perf_counter() > deadline:
+            break
+        records.add(config, measure(config, arguments.seconds))
+    write_report(records, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+#include "kernels/transpose.h"
+
+#include "kernels/lanes.h"
+
+namespace dwf {
+namespace DWF_ISA {
+namespace {
+
+// Rows of a square block become its columns.
+DWF_INLINE void transpose(Lanes (&block)[kLanes]) {
+#if defined(__AVX512F__)
+  __m512 a[16], b[16];
+  // Pairs of rows, interleaved by one and then by two elements within 128 bits.
+  for (int i = 0; i < 16; i += 2) {
+    a[i] = _mm512_maskz_unpacklo_ps(0xffff, block[i], block[i + 1]);
+    a[i + 1] = _mm512_maskz_unpackhi_ps(0xffff, block[i], block[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    for (int k = 0; k < 2; ++k) {
+      b[i + 2 * k] = _mm512_maskz_shuffle_ps(0xffff, a[i + k], a[i + k + 2], 0x44);
+      b[i + 2 * k + 1] = _mm512_maskz_shuffle_ps(0xffff, a[i + k], a[i + k + 2], 0xee);
+    }
+  }
+  // Each register holds a column of 4 rows in each of its quarters: quarters are transposed among 4 rows of blocks.
+  for (int i = 0; i < 4; ++i) {
+    const __m512 low0 = _mm512_maskz_shuffle_f32x4(0xffff, b[i], b[i + 4], 0x88);
+    const __m512 low1 = _mm512_maskz_shuffle_f32x4(0xffff, b[i + 8], b[i + 12], 0x88);
+    const __m512 high0 = _mm512_maskz_shuffle_f32x4(0xffff, b[i], b[i + 4], 0xdd);
+    const __m512 high1 = _mm512_maskz_shuffle_f32x4(0xffff, b[i + 8], b[i + 12], 0xdd);
+    block[i] = _mm512_maskz_shuffle_f32x4(0xffff, low0, low1, 0x88);
+    block[i + 4] = _mm512_maskz_shuffle_f32x4(0xffff, high0, high1, 0x88);
+    block[i + 8] = _mm512_maskz_shuffle_f32x4(0xffff, low0, low1, 0xdd);
+    block[i + 12] = _mm512_maskz_shuffle_f32x4(0xffff, high0, high1, 0xdd);
+  }
+#elif defined(__AVX__)
+  __m256 a[8], b[8];
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(block[i], block[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps(block[i], block[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    for (int k = 0; k < 2; ++k) {
+      b[i + 2 * k] = _mm256_shuffle_ps(a[i + k], a[i + k + 2], 0x44);
+      b[i + 2 * k + 1] = _mm256_shuffle_ps(a[i + k], a[i + k + 2], 0xee);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {
+    block[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+    block[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+  }
+#elif defined(__SSE2__)
+  _MM_TRANSPOSE4_PS(block[0], block[1], block[2], block[3]);
+#else
+  Lanes copy[kLanes];
+  for (std::size_t i = 0; i < kLanes; ++i) copy[i] = block[i];
+  for (std::size_t i = 0; i < kLanes; ++i)
+    for (std::size_t j = 0; j < kLanes; ++j) block[i][j] = copy[j][i];
+#endif
+}
+
+// Goes through the places of features.
+template <class Float>
+struct Cursor {
+  Float* at;
+  const std::size_t lanes;
+  const Gaps& gaps;
+  std::size_t column = 0, row = 0;
+
+  // Whether so many features lie side by side.
+  __attribute__((always_inline)) bool has(std::size_t count) const { return column + count <= gaps.width; }
+
+  __attribute__((always_inline)) void advance(std::size_t count) {
+    at += count * lanes;
+    column += count;
+    if (column < gaps.width) return;
+    column = 0;
+    at += gaps.after_row * lanes;
+    if (++row < gaps.height) return;
+    row = 0;
+    at += gaps.after_image * lanes;
+  }
+};
+
+}  // namespace
+
+void pack_lanes(const float* from, std::size_t stride, std::size_t samples, std::size_t features, std::size_t lanes,
+                const Gaps& gaps, float* to) {
+  const std::size_t whole = features / kLanes * kLanes;
+  for (std::size_t l = 0; l < lanes; l += kLanes) {
+    const std::size_t present = samples > l ? (samples - l < kLanes ? samples - l : kLanes) : 0;
+    const float* const rows = from + l * stride;
+    Cursor<float> cursor{to + l, lanes, gaps};
+    std::size_t f = 0;
+    for (; f < whole; f += kLanes) {
+      Lanes block[kLanes] = {};
+      if (present == kLanes) {
+        for (std::size_t i = 0; i < kLanes; ++i) block[i] = load(rows + i * stride + f);
+      } else {
+        for (std::size_t i = 0; i < present; ++i) block[i] = load(rows + i * stride + f);
+      }
+      transpose(block);
+      if (cursor.has(kLanes)) {
+        for (std::size_t i = 0; i < kLanes; ++i) store_aligned(cursor.at + i * lanes, block[i]);
+        cursor.advance(kLanes);
+      } else {
+        for (std::size_t i = 0; i < kLanes; ++i) {
+          store_aligned(cursor.at, block[i]);
+          cursor.advance(1);
+        }
+      }
+    }
+    for (; f < features; ++f) {
+      for (std::size_t i = 0; i < kLanes; ++i) cursor.at[i] = i < present ? rows[i * stride + f] : 0.0f;
+      cursor.advance(1);
+    }
+  }
+}
+
+void unpack_lanes(const float* from, std::size_t lanes, std::size_t samples, std::size_t features, std::size_t stride,
+                  const Gaps& gaps, float* to) {
+  const std::size_t whole = features / kLanes * kLanes;
+  for (std::size_t l = 0; l < samples; l += kLanes) {
+    const std::size_t present = samples - l < kLanes ? samples - l : kLanes;
+    float* const rows = to + l * stride;
+    Cursor<const float> cursor{from + l, lanes, gaps};
+    std::size_t f = 0;
+    for (; f < whole; f += kLanes) {
+      Lanes block[kLanes];
+      if (cursor.has(kLanes)) {
+        for (std::size_t i = 0; i < kLanes; ++i) block[i] = load_aligned(cursor.at + i * lanes);
+        cursor.advance(kLanes);
+      } else {
+        for (std::size_t i = 0; i < kLanes; ++i) {
+          block[i] = load_aligned(cursor.at);
+          cursor.advance(1);
+        }
+      }
+      transpose(block);
+      if (present == kLanes) {
+        for (std::size_t i = 0; i < kLanes; ++i) store(rows + i * stride + f, block[i]);
+      } else {
+        for (std::size_t i = 0; i < present; ++i) store(rows + i * stride + f, block[i]);
+      }
+    }
+    for (; f < features; ++f) {
+      for (std::size_t i = 0; i < present; ++i) rows[i * stride + f] = cursor.at[i];
+      cursor.advance(1);
+    }
+  }
+}
+
+}  // namespace DWF_ISA
+}  // namespace dwf

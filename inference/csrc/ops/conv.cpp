@@ -1,0 +1,229 @@
+#include "ops/conv.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+namespace dwf {
+namespace {
+
+// Bytes of gathered windows at once: of what the second cache holds, enough.
+constexpr std::size_t kGathered = std::size_t{1} << 18;
+constexpr std::size_t kMostRuns = 24;
+// What a register block of a tile covers, about: rows, columns.
+constexpr std::size_t kBlockRows = 3, kBlockColumns = 8;
+
+// What fits into the first cache, beside sums and weights that pass through.
+constexpr std::size_t kFirstCache = 32768;
+// Weights of an output channel in a part, on average, from which on it pays to cut.
+constexpr double kLeastTaps = 5;
+
+std::size_t pieces(std::size_t size, std::size_t most) { return (size + most - 1) / most; }
+
+}  // namespace
+
+Conv::Conv(const Builder& builder, int input, int added, int output, const Window& window, std::size_t groups,
+           const Weights& weights, std::vector<float> bias, Activation activation, std::size_t panel)
+    : Op(added < 0 ? std::vector<int>{input} : std::vector<int>{input, added}, output),
+      set_(builder.set),
+      from_(builder.layout(input)),
+      to_(builder.layout(output)),
+      added_(added < 0 ? Layout{} : builder.layout(added)),
+      adds_(added >= 0),
+      window_(window),
+      activation_(activation),
+      limited_(activation.function == Function::none || activation.function == Function::relu ||
+               activation.function == Function::relu6),
+      low_(activation.function == Function::relu || activation.function == Function::relu6
+               ? 0
+               : -std::numeric_limits<float>::infinity()),
+      high_(activation.function == Function::relu6 ? 6 : std::numeric_limits<float>::infinity()),
+      kernel_(weights.kernel()),
+      corner_(from_.position(0, 0, 0) - window.padding_rows * from_.stored_width() - window.padding_columns) {
+  const std::size_t outputs = to_.height * to_.width;
+  if (bias.size() == to_.channels) {
+    bias_.assign(bias.begin(), bias.end());
+  } else {
+    map_.assign(bias.begin(), bias.end());
+    map_.resize(map_.size() + kRun);  // whole registers are read
+  }
+  const Taps taps{from_.channels, to_.channels, window.rows * window.columns, groups};
+  std::vector<std::uint32_t> positions;
+  for (std::size_t c = 0; c < from_.channels; ++c)
+    for (std::size_t y = 0; y < window.rows; ++y)
+      for (std::size_t x = 0; x < window.columns; ++x)
+        positions.push_back(static_cast<std::uint32_t>(
+            (c * from_.stored_height() + y * window.dilation_rows) * from_.stored_width() + x * window.dilation_columns));
+
+  parts_ = cut(taps, panel_channels(taps, weights, panel), weights.mixed());
+  filters_ = weights.pack(set_, taps, parts_, positions);
+
+  to_direct_ = to_.dense() && outputs % kRun == 0 && (!adds_ || added_.dense());
+  from_direct_ = window.rows * window.columns == 1 && window.stride_rows == 1 && window.stride_columns == 1 &&
+                 from_.dense() && outputs % kRun == 0;
+  plan_stretches();
+  const std::size_t gathered = std::max<std::size_t>(kGathered / (most_runs_ * kRun * sizeof(float) * taps.window), 1);
+  single_parts_ = cut(taps, from_direct_ ? from_.channels : gathered, weights.mixed());
+  std::vector<std::uint32_t> places(positions.size());
+  for (const Part& part : single_parts_) {
+    gathered_.push_back(weights.used(taps, part));
+    std::uint32_t next = 0;
+    for (std::uint32_t& tap : gathered_.back()) {
+      places[tap] = next++;
+      tap = positions[tap];
+    }
+    most_gathered_ = std::max(most_gathered_, gathered_.back().size());
+  }
+  if (from_direct_)
+    for (std::size_t c = 0; c < places.size(); ++c) places[c] = static_cast<std::uint32_t>(c);
+  single_filters_ = weights.pack(set_, taps, single_parts_, places);
+}
+
+// How many input channels a part of the convolution of a tile has.
+std::size_t Conv::panel_channels(const Taps& taps, const Weights& weights, std::size_t panel) const {
+  const std::size_t rows = (std::min(kBlockRows, to_.height) - 1) * window_.stride_rows + window_.rows;
+  const std::size_t columns = (std::min(kBlockColumns, to_.width) - 1) * window_.stride_columns + window_.columns;
+  const std::size_t bytes = rows * columns * kRun * sizeof(float);  // of one channel below a register block
+  const std::size_t most = std::max<std::size_t>((panel == kChoose ? kFirstCache : panel) / bytes, 1);
+  if (panel == 0) return from_.channels;
+  if (panel != kChoose) return most;
+  // Each part but the first loads and stores all sums once more.
+  const double each = static_cast<double>(weights.size()) / static_cast<double>(taps.outputs * taps.inputs_of_group());
+  return each * static_cast<double>(most) < kLeastTaps ? from_.channels : most;
+}
+
+void Conv::plan_stretches() {
+  const std::size_t runs = pieces(to_.height * to_.width, kRun), count = pieces(runs, kMostRuns);
+  for (std::size_t i = 0; i < count; ++i) {
+    Stretch stretch{};
+    const std::size_t begin = runs * i / count;
+    stretch.position = begin * kRun;
+    stretch.runs = stretch.columns = runs * (i + 1) / count - begin;
+    stretch.rows = 1;
+    for (const std::size_t side : {8, 7, 6, 5, 4, 3})
+      if (stretch.rows == 1 && stretch.runs % side == 0) {
+        stretch.rows = stretch.runs / side;
+        stretch.columns = side;
+      }
+    stretch.from = segments(stretch, from_, window_.stride_rows, window_.stride_columns);
+    stretch.to = segments(stretch, to_, 1, 1);
+    if (adds_) stretch.added = segments(stretch, added_, 1, 1);
+    most_runs_ = std::max(most_runs_, stretch.runs);
+    stretches_.push_back(std::move(stretch));
+  }
+}
+
+// Where a stretch's outputs, or the corners of their windows, lie in rows of an image.
+std::vector<Segment> Conv::segments(const Stretch& stretch, const Layout& layout, std::size_t stride_rows,
+                                    std::size_t stride_columns) const {
+  std::vector<Segment> found;
+  const std::size_t end = std::min(stretch.position + stretch.runs * kRun, to_.height * to_.width);
+  for (std::size_t p = stretch.position; p < end;) {
+    const std::size_t row = p / to_.width, column = p % to_.width;
+    const std::size_t size = std::min(to_.width - column, end - p);
+    found.push_back({row * stride_rows * layout.stored_width() + column * stride_columns, p - stretch.position, size});
+    p += size;
+  }
+  return found;
+}
+
+std::size_t Conv::scratch(std::size_t lanes) const {
+  if (lanes > 1) return 0;
+  const std::size_t windows = from_direct_ ? 0 : most_gathered_ * most_runs_ * kRun;
+  return windows + (to_direct_ ? 0 : to_.channels * most_runs_ * kRun);
+}
+
+std::size_t Conv::bytes() const {
+  return filters_->bytes() + single_filters_->bytes() + (bias_.size() + map_.size()) * sizeof(float);
+}
+
+void Conv::run(const Tile& tile) const {
+  if (tile.lanes == 1) {
+    run_single(tile);
+  } else {
+    run_tile(tile);
+  }
+  if (!limited_) finish(tile.values[output], tile.lanes);
+}
+
+Field Conv::field(std::size_t lanes) const {
+  return {to_.height,
+          to_.width,
+          lanes,
+          lanes,
+          window_.stride_rows * from_.stored_width() * lanes,
+          window_.stride_columns * lanes,
+          to_.stored_height() * to_.stored_width() * lanes,
+          to_.stored_width() * lanes,
+          added_.stored_height() * added_.stored_width() * lanes,
+          added_.stored_width() * lanes};
+}
+
+void Conv::run_tile(const Tile& tile) const {
+  const std::size_t lanes = tile.lanes;
+  float* const to = tile.values[output] + to_.position(0) * lanes;
+  const float* const added = adds_ ? tile.values[inputs[1]] + added_.position(0) * lanes : nullptr;
+  Ends ends{bias_.empty() ? nullptr : bias_.data(), added, low_, high_};
+  Field with_map = field(lanes);
+  if (!map_.empty()) {
+    // The map goes in first, and is added to like a value that was there.
+    for (std::size_t f = 0; f < to_.features(); ++f) {
+      float* const place = tile.values[output] + to_.position(f) * lanes;
+      const float* const more = adds_ ? tile.values[inputs[1]] + added_.position(f) * lanes : nullptr;
+      for (std::size_t l = 0; l < lanes; ++l) place[l] = more != nullptr ? map_[f] + more[l] : map_[f];
+    }
+    ends.added = to;
+    with_map.added_channel = with_map.to_channel;
+    with_map.added_row = with_map.to_row;
+  }
+  filters_->run(0, parts_.size(), with_map, tile.values[inputs[0]] + corner_ * lanes, ends, to);
+}
+
+void Conv::run_single(const Tile& tile) const {
+  const auto gather_windows = DWF_KERNEL(set_, gather);
+  const auto scatter_sums = DWF_KERNEL(set_, scatter);
+  const std::size_t outputs = to_.height * to_.width;
+  const float* const from = tile.values[inputs[0]];
+  const float* const added = adds_ ? tile.values[inputs[1]] + added_.position(0) : nullptr;
+  float* const to = tile.values[output] + to_.position(0);
+  float* const sums = tile.scratch + (from_direct_ ? 0 : most_gathered_ * most_runs_ * kRun);
+  for (const Stretch& stretch : stretches_) {
+    const std::size_t width = stretch.runs * kRun, row = stretch.columns * kRun;
+    const std::size_t unit = from_direct_ ? outputs : width;
+    const std::size_t channel = to_direct_ ? outputs : width;
+    float* const target = to_direct_ ? to + stretch.position : sums;
+    Field field{stretch.rows, stretch.columns, kRun, unit, row, kRun, channel, row, outputs, row};
+    Ends ends{bias_.empty() ? nullptr : bias_.data(), nullptr, low_, high_};
+    if (!map_.empty()) ends.added = map_.data() + stretch.position;
+    // One value can be added on the way; what else there is comes after.
+    const bool later = adds_ && (!to_direct_ || !map_.empty());
+    if (adds_ && !later) ends.added = added + stretch.position;
+    if (later) ends.low = -std::numeric_limits<float>::infinity(), ends.high = std::numeric_limits<float>::infinity();
+    for (std::size_t p = 0; p < single_parts_.size(); ++p) {
+      const float* windows = from + stretch.position;
+      if (!from_direct_) {
+        gather_windows(from + corner_, gathered_[p].data(), gathered_[p].size(), stretch.from.data(),
+                       stretch.from.size(), window_.stride_columns, width, tile.scratch);
+        windows = tile.scratch;
+      }
+      single_filters_->run(p, 1, field, windows, ends, target);
+    }
+    if (to_direct_ && !later) continue;
+    const std::size_t stored = to_.stored_height() * to_.stored_width();
+    const std::size_t added_stored = added_.stored_height() * added_.stored_width();
+    scatter_sums(target, to_.channels, channel, stretch.to.data(), stretch.to.size(), later ? added : nullptr,
+                 stretch.added.data(), added_stored, low_, high_, stored, to);
+  }
+}
+
+// Functions that are more than limits.
+void Conv::finish(float* to, std::size_t lanes) const {
+  const auto apply = DWF_KERNEL(set_, activate);
+  const std::size_t run = to_.dense() ? to_.features() : to_.width;
+  for (std::size_t f = 0; f < to_.features(); f += run) {
+    float* const row = to + to_.position(f) * lanes;
+    apply(row, run * lanes, activation_, row);
+  }
+}
+
+}  // namespace dwf

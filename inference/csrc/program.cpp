@@ -1,0 +1,231 @@
+#include "program.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "denormals.h"
+#include "kernels/transpose.h"
+#include "pool.h"
+
+namespace dwf {
+namespace {
+
+// Positions are counted in whole cache lines, so that values are aligned with any number of lanes.
+constexpr std::size_t kLine = kAlignment / sizeof(float);
+
+std::size_t round_up(std::size_t size) { return (size + kLine - 1) / kLine * kLine; }
+
+std::size_t index_of(std::size_t lanes) {
+  return static_cast<std::size_t>(std::find(std::begin(kTileLanes), std::end(kTileLanes), lanes) - std::begin(kTileLanes));
+}
+
+Gaps gaps_of(const Layout& layout) {
+  if (layout.dense()) return {layout.features(), 1, 0, 0};
+  return {layout.width, layout.height, 2 * layout.border_columns, 2 * layout.border_rows * layout.stored_width()};
+}
+
+// A stretch of memory that values use one after the other. Those with a border of zeros share only with their like, which
+// leave the border as it is.
+struct Stretch {
+  Layout layout;
+  std::size_t positions;
+  bool free;
+  bool takes(const Layout& other) const {
+    return free && (layout.dense() ? other.dense() : layout == other);
+  }
+};
+
+}  // namespace
+
+Program::Program(InstructionSet set, std::size_t widest, std::vector<Layout> layouts, std::vector<std::unique_ptr<const Op>> ops,
+                 std::vector<int> inputs, std::vector<int> outputs)
+    : set_(set),
+      widest_(widest),
+      layouts_(std::move(layouts)),
+      ops_(std::move(ops)),
+      inputs_(std::move(inputs)),
+      outputs_(std::move(outputs)) {
+  place_values();
+}
+
+// Greedy: each value takes the smallest stretch that is free and large enough, or makes the largest free one larger.
+void Program::place_values() {
+  const std::size_t last = ops_.size();
+  std::vector<std::size_t> last_use(layouts_.size(), 0);
+  for (std::size_t i = 0; i < last; ++i)
+    for (const int value : ops_[i]->inputs) last_use[value] = i;
+  for (const int value : outputs_) last_use[value] = last;
+
+  std::vector<Stretch> stretches;
+  std::vector<std::size_t> stretch_of(layouts_.size(), 0);
+  const auto place = [&](int value) {
+    const Layout& layout = layouts_[value];
+    const std::size_t size = round_up(layout.positions());
+    std::size_t best = stretches.size();
+    for (std::size_t s = 0; s < stretches.size(); ++s) {
+      if (!stretches[s].takes(layout)) continue;
+      if (best == stretches.size()) {
+        best = s;
+        continue;
+      }
+      const std::size_t now = stretches[best].positions, other = stretches[s].positions;
+      if (now < size ? other > now : other >= size && other < now) best = s;
+    }
+    if (best == stretches.size()) stretches.push_back({layout, 0, false});
+    stretches[best].positions = std::max(stretches[best].positions, size);
+    stretches[best].free = false;
+    stretch_of[value] = best;
+  };
+  for (const int value : inputs_) place(value);
+  for (std::size_t i = 0; i < last; ++i) {
+    const Op& op = *ops_[i];
+    const auto ends_here = [&](int value) { return last_use[value] == i; };
+    int replaced = -1;
+    if (op.in_place())
+      for (const int value : op.inputs)
+        if (ends_here(value) && layouts_[value] == layouts_[op.output]) replaced = value;
+    if (replaced >= 0) {
+      stretch_of[op.output] = stretch_of[replaced];
+    } else {
+      place(op.output);
+    }
+    for (const int value : op.inputs)
+      if (ends_here(value) && value != replaced) stretches[stretch_of[value]].free = true;
+  }
+
+  std::vector<std::size_t> begins;
+  for (const Stretch& stretch : stretches) {
+    begins.push_back(positions_);
+    positions_ += stretch.positions;
+  }
+  for (const std::size_t stretch : stretch_of) offsets_.push_back(stretches.empty() ? 0 : begins[stretch]);
+}
+
+std::size_t Program::floats(std::size_t lanes) const {
+  std::size_t scratch = 0;
+  for (const auto& op : ops_) scratch = std::max(scratch, op->scratch(lanes));
+  return positions_ * lanes + scratch;
+}
+
+std::unique_ptr<Arena> Program::take_arena(std::size_t lanes) const {
+  std::unique_ptr<Arena> arena = arenas_[index_of(lanes)].take();
+  return arena != nullptr ? std::move(arena) : std::make_unique<Arena>(floats(lanes), layouts_.size());
+}
+
+void Program::put_arena(std::unique_ptr<Arena> arena, std::size_t lanes) const {
+  arenas_[index_of(lanes)].put(std::move(arena));
+}
+
+void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, Arena& arena) const {
+  const std::size_t samples = std::min(lanes, call.batch - first);
+  // A lone sample is a row of features, and a tile of the kernels' own layout is what they want.
+  const bool direct = lanes == 1 || call.native;
+  float** const places = arena.places.data();
+  float* const memory = arena.memory.data();
+  for (std::size_t v = 0; v < layouts_.size(); ++v) places[v] = memory + offsets_[v] * lanes;
+
+  const Tile tile{lanes, places, memory + positions_ * lanes};
+  if (ops_.size() == 1 && inputs_.size() == 1 && !direct &&
+      ops_[0]->run_rows(tile, {call.inputs[0] + first * layouts_[inputs_[0]].features(),
+                               call.outputs[0] + first * layouts_[outputs_[0]].features(), samples}))
+    return;
+
+  for (std::size_t k = 0; k < inputs_.size(); ++k) {
+    const Layout& layout = layouts_[inputs_[k]];
+    const float* const from = call.inputs[k] + first * layout.features();
+    float*& place = places[inputs_[k]];
+    if (direct && layout.dense()) {
+      place = const_cast<float*>(from);  // no op writes to an input of the graph
+    } else if (direct) {
+      for (std::size_t c = 0; c < layout.channels; ++c)
+        for (std::size_t h = 0; h < layout.height; ++h)
+          std::copy_n(from + (c * layout.height + h) * layout.width * lanes, layout.width * lanes,
+                      place + layout.position(c, h, 0) * lanes);
+    } else {
+      DWF_KERNEL(set_, pack_lanes)(from, layout.features(), samples, layout.features(), lanes, gaps_of(layout),
+                                   place + layout.position(0) * lanes);
+    }
+  }
+  for (std::size_t k = 0; k < outputs_.size(); ++k)
+    if (direct && layouts_[outputs_[k]].dense())
+      places[outputs_[k]] = call.outputs[k] + first * layouts_[outputs_[k]].features();
+
+  for (const auto& op : ops_) op->run(tile);
+
+  for (std::size_t k = 0; k < outputs_.size(); ++k) {
+    const Layout& layout = layouts_[outputs_[k]];
+    float* const to = call.outputs[k] + first * layout.features();
+    const float* const place = places[outputs_[k]];
+    if (place == to) continue;
+    if (direct) {
+      for (std::size_t c = 0; c < layout.channels; ++c)
+        for (std::size_t h = 0; h < layout.height; ++h)
+          std::copy_n(place + layout.position(c, h, 0) * lanes, layout.width * lanes,
+                      to + (c * layout.height + h) * layout.width * lanes);
+    } else {
+      DWF_KERNEL(set_, unpack_lanes)(place + layout.position(0) * lanes, lanes, samples, layout.features(),
+                                     layout.features(), gaps_of(layout), to);
+    }
+  }
+}
+
+void Program::run(const float* const* inputs, float* const* outputs, std::size_t batch, int threads) const {
+  const Call call{inputs, outputs, batch, false};
+  struct Piece {
+    std::size_t first, lanes;
+  };
+  // Whole tiles of the widest kind; what is left goes into the narrowest tile that holds it. The cuts do not depend on the
+  // number of threads.
+  const std::size_t whole = batch / widest_, left = batch % widest_;
+  std::size_t rest = widest_;
+  for (const std::size_t lanes : kTileLanes)
+    if (left <= lanes) {
+      rest = std::min(rest, lanes);
+      break;
+    }
+  const std::size_t tiles = whole + (left > 0);
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    const Denormals exact(false);
+    std::unique_ptr<Arena> arena;
+    std::size_t held = 0;
+    for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
+      const std::size_t lanes = i < whole ? widest_ : rest;
+      if (held != lanes) {
+        if (arena != nullptr) put_arena(std::move(arena), held);
+        arena = take_arena(lanes);
+        held = lanes;
+      }
+      run_tile(call, i * widest_, lanes, *arena);
+    }
+    if (arena != nullptr) put_arena(std::move(arena), held);
+  };
+  if (threads > 1 && tiles > 1) {
+    run_on_threads(static_cast<int>(std::min<std::size_t>(threads, tiles)), work);
+  } else {
+    work();
+  }
+}
+
+void Program::run_tiles(const float* const* inputs, float* const* outputs, std::size_t tiles, std::size_t lanes,
+                        int threads) const {
+  const Call call{inputs, outputs, tiles * lanes, true};
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    const Denormals exact(false);
+    std::unique_ptr<Arena> arena;
+    for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
+      if (arena == nullptr) arena = take_arena(lanes);
+      run_tile(call, i * lanes, lanes, *arena);
+    }
+    if (arena != nullptr) put_arena(std::move(arena), lanes);
+  };
+  if (threads > 1 && tiles > 1) {
+    run_on_threads(static_cast<int>(std::min<std::size_t>(threads, tiles)), work);
+  } else {
+    work();
+  }
+}
+
+}  // namespace dwf
