@@ -1,6 +1,6 @@
 """Rules for layers with weights and for pools: from operators of torch to `inference.graph`.
 
-As in `inference.rules`, a rule gives None where the layer cannot express what is asked.
+As in `inference.tracing.rules`, a rule gives None where the layer cannot express what is asked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from inference.graph import (
     Pair,
     Reshape,
 )
-from inference.trace import Arguments, Trace
+from inference.tracing.trace import Arguments, Trace
 
 
 def _pair(value: Any) -> Pair:
