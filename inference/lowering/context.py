@@ -29,12 +29,14 @@ class Context:
         graph: What is made into a program; values without the batch.
         kernels: "sparse" or "dense" for layers with weights, by name; others get what suits their zeros.
         values: The builder's number of each value that is made.
+        chosen: The kernel that each layer with weights got, by name.
     """
 
     builder: Any
     graph: Graph
     kernels: Mapping[str, str] = field(default_factory=dict)
     values: dict[str, int] = field(default_factory=dict)
+    chosen: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._borders = borders(self.graph)
@@ -58,7 +60,8 @@ class Context:
     def kernel(self, node: Node, weight: Tensor) -> str:
         """Return which kernel a layer gets, "sparse" or "dense"."""
         suits = "sparse" if density(weight) <= DENSE_FROM else "dense"
-        return self.kernels.get(node.name, suits)
+        self.chosen[node.name] = self.kernels.get(node.name, suits)
+        return self.chosen[node.name]
 
 
 def layout(shape: Shape, border: Pair = (0, 0)) -> tuple[int, int, int, int, int]:

@@ -1,0 +1,71 @@
+"""What callers give and get: NumPy arrays or tensors, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.graph import Shape
+
+
+def to_tensor(x: object, shape: Shape | None, name: str) -> Tensor:
+    """Return an argument as a contiguous tensor; its own memory if it can be.
+
+    Args:
+        x: NumPy array or CPU tensor.
+        shape: Without the batch; None for any.
+        name: For messages.
+
+    Raises:
+        TypeError: If it is something else, or of a floating-point dtype that is not float32.
+        ValueError: If it has another shape, or is on another device.
+    """
+    if not isinstance(x, np.ndarray | Tensor):
+        raise TypeError(f"{name} must be a NumPy array or a tensor, got {type(x).__name__}")
+    dtype = str(x.dtype).removeprefix("torch.")
+    if dtype in ("float64", "float16", "bfloat16"):
+        raise TypeError(f"{name} has dtype {dtype}, the compiled model takes float32; convert it first")
+    if shape is not None and (x.ndim == 0 or tuple(x.shape[1:]) != shape):
+        wanted = ", ".join(map(str, ("batch", *shape)))
+        raise ValueError(f"{name} must have shape [{wanted}], got {list(x.shape)}")
+    if isinstance(x, Tensor):
+        if x.device.type != "cpu":
+            raise ValueError(f"{name} is on {x.device}; the compiled model runs on the CPU: use .cpu()")
+        return x.detach().contiguous()
+    # torch warns of arrays that it could write to against their will.
+    return torch.from_numpy(np.ascontiguousarray(x) if x.flags.writeable else x.copy())
+
+
+def check_out(out: object, like: object, shape: Shape, outputs: int) -> None:
+    """Check an array for results.
+
+    Args:
+        out: The array.
+        like: An input, of whose kind it must be.
+        shape: Of the output, with the batch.
+        outputs: How many the model has.
+
+    Raises:
+        TypeError: If it is of another kind or dtype.
+        ValueError: If it has another shape, is not contiguous or cannot be written, or if the model
+            has several outputs.
+    """
+    if outputs != 1:
+        raise ValueError(f"out= is for models with one output, this one has {outputs}")
+    if not isinstance(out, np.ndarray | Tensor) or isinstance(out, Tensor) != isinstance(like, Tensor):
+        raise TypeError(f"out must be a {type(like).__name__}, as the input is, got {type(out).__name__}")
+    if str(out.dtype).removeprefix("torch.") != "float32":
+        raise TypeError(f"out must be of float32, got {out.dtype}")
+    if tuple(out.shape) != shape:
+        raise ValueError(f"out must have shape {list(shape)}, got {list(out.shape)}")
+    whole = out.is_contiguous() if isinstance(out, Tensor) else out.flags.c_contiguous
+    if not whole or (isinstance(out, np.ndarray) and not out.flags.writeable):
+        raise ValueError("out must be contiguous and writeable")
+
+
+def unlike(result: Tensor, like: object) -> Any:
+    """Return a result as the kind of array that an input is."""
+    return result if isinstance(like, Tensor) else result.numpy()

@@ -1,0 +1,246 @@
+"""`compile` and `SparseModel`: a model whose zero weights cost nothing."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inference import native
+from inference.calls import check_out, to_tensor, unlike
+from inference.capture import capture
+from inference.compact import compact
+from inference.graph import Graph
+from inference.measure import measured_plan
+from inference.plan import Plan, static_plan
+from inference.report import Report, make_report
+from inference.runner import Runner
+from inference.segments import cut
+
+Array = TypeVar("Array", np.ndarray[Any, Any], Tensor)
+
+
+def compile(
+    model: nn.Module,
+    example: Tensor | Sequence[Tensor],
+    *,
+    batch_sizes: Sequence[int] = (1, 64),
+    plan: str | Plan = "measure",
+    threads: int = 1,
+    progress: bool = False,
+) -> SparseModel:
+    """Turn a torch model with zero weights into one that skips them, exactly and on the CPU.
+
+    The model is captured (`inference.capture`), units that are dead are removed (`inference.compact`), and
+    each layer gets the kernel that is fastest for its weights. What the engine has no kernel for runs
+    in torch: `SparseModel.inspect` says what that is.
+
+    Args:
+        model: Any module that `torch.export` can trace; left as it is. Later changes to its weights do not
+            reach what is returned.
+        example: Its positional arguments, tensors ``[batch, ...]``.
+        batch_sizes: For which to choose kernels; other sizes use the choice for the nearest.
+        plan: "measure" takes the time of each kernel here and now (about a second for a large
+            network), "static" chooses by the weights alone, the same on every machine; or the plan of
+            another model made from the same weights.
+        threads: How many work on one call, on different samples.
+        progress: Whether to show a bar while measuring.
+
+    Returns:
+        The compiled model; in float32, whatever the model's dtype.
+
+    Raises:
+        TypeError: As `inference.capture.capture`.
+        ValueError: As `inference.capture.capture`, or for an unknown plan.
+    """
+    graph = compact(capture(model, example))
+    if plan == "measure":
+        inputs = [example] if isinstance(example, Tensor) else list(example)
+        segments = cut(graph, native.takes)
+        if native.is_built() and any(segment.native for segment in segments):
+            given = [tensor.detach().cpu() for tensor in inputs]
+            made = [t.float() if t.is_floating_point() else t for t in given]
+            plan = measured_plan(segments, graph, made, batch_sizes, threads, progress)
+        else:
+            plan = "static"
+    if plan == "static":
+        plan = static_plan(batch_sizes)
+    if not isinstance(plan, Plan):
+        raise ValueError(f"plan must be 'measure', 'static' or a Plan, got {plan!r}")
+    compiled = SparseModel(graph, plan, threads=threads)
+    if not any(choice.native for choice in plan.choices.values()):
+        zeros = compiled.sparsity
+        warnings.warn(
+            f"nothing to gain: with {zeros:.0%} of its weights zero the model is fastest in torch as "
+            "it is, at all of the batch sizes; train for more zeros (dwf_optim.sparsify shows how many)",
+            stacklevel=2,
+        )
+    return compiled
+
+
+class SparseModel:
+    """Computes what the dense model computes, without its zero weights.
+
+    A call takes and returns NumPy arrays or tensors, batch first. Several threads may call one model.
+    A weight of zero is not multiplied at all, so a NaN or infinity in the input reaches only the
+    outputs that it has a weight to; in all else the outputs are torch's within rounding.
+
+    Attributes:
+        graph: What it computes.
+        plan: Which kernels do it.
+        threads: How many work on one call.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 10))
+        >>> sparse = compile(prune(model), torch.zeros(1, 784))
+        >>> sparse(np.zeros((64, 784), np.float32)).shape
+        (64, 10)
+    """
+
+    def __init__(self, graph: Graph, plan: Plan, *, threads: int = 1) -> None:
+        """Packs the weights.
+
+        Args:
+            graph: From `inference.capture.capture`, compact or not.
+            plan: For that graph.
+            threads: How many work on one call, at least 1.
+
+        Raises:
+            ValueError: If the plan names an unknown kernel, or ``threads`` is below 1.
+        """
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        self.graph, self.plan, self.threads = graph, plan, threads
+        if not native.is_built():
+            _say_that_it_is_missing()
+        segments = cut(graph, native.takes)
+        # Choices that agree share their packed weights.
+        runners: list[tuple[Any, Runner]] = []
+        self._runners: dict[int, Runner] = {}
+        for size, choice in plan.choices.items():
+            runner = next((made for same, made in runners if same == choice), None)
+            if runner is None:
+                runner = Runner(graph, segments, choice)
+                runners.append((choice, runner))
+            self._runners[size] = runner
+        self._by_batch: dict[int, tuple[Runner, Any]] = {}
+        self._shapes = [graph.shapes[name] for name in graph.inputs]
+        self._out_shapes = [graph.shapes[name] for name in graph.outputs]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.graph, self.plan, self.threads)
+
+    def __call__(self, *inputs: Array, out: Array | None = None) -> Any:
+        """Compute the outputs of a batch.
+
+        Args:
+            *inputs: One array or CPU tensor ``[batch, ...]`` for each input of the model, all of one kind;
+                float32 where the model takes floating-point numbers. What is not contiguous is copied
+                first.
+            out: Where to put the output, contiguous and of its shape, of the inputs' kind; for models
+                with one output. A model that is one native call then allocates nothing.
+
+        Returns:
+            ``out``, or a new array or tensor ``[batch, ...]`` like the inputs; a tuple where the model
+            returns several.
+
+        Raises:
+            TypeError: If an input is of another kind or dtype.
+            ValueError: If it has another shape, or is not on the CPU.
+        """
+        first = inputs[0] if inputs else None
+        if type(first) is np.ndarray and len(inputs) == 1:
+            # The short way: one call, checked by the extension itself.
+            done = self._call_program(first, out)
+            if done is not None:
+                return done
+        return self._call(inputs, out)
+
+    def _call_program(self, x: np.ndarray[Any, Any], out: Any) -> Any:
+        """Run the model as one native call, or return None if it is none, or the call is faulty."""
+        shape = x.shape
+        if not shape or shape[1:] != self._shapes[0]:
+            return None
+        found = self._by_batch.get(shape[0])
+        if found is None:
+            found = self._choose(shape[0])
+        program = found[1]
+        if program is None:
+            return None
+        if out is None:
+            out = np.empty((shape[0], *self._out_shapes[0]), np.float32)
+        elif type(out) is not np.ndarray or out.shape != (shape[0], *self._out_shapes[0]):
+            return None
+        try:
+            program.run_one(x, out, self.threads)
+        except TypeError:  # dtype or layout, which the long way explains or mends
+            return None
+        return out
+
+    def _choose(self, batch: int) -> tuple[Runner, Any]:
+        runner = self._runners[self.plan.nearest(batch)]
+        step = runner.direct()
+        found = (runner, None if step is None else step.program)
+        if len(self._by_batch) < 1024:  # a server with odd batch sizes must not grow for ever
+            self._by_batch[batch] = found
+        return found
+
+    def _call(self, inputs: Sequence[Any], out: Any) -> Any:
+        if len(inputs) != len(self.graph.inputs):
+            raise ValueError(f"the model takes {len(self.graph.inputs)} inputs, got {len(inputs)}")
+        tensors = [
+            to_tensor(x, shape, name)
+            for x, shape, name in zip(inputs, self._shapes, self.graph.inputs, strict=True)
+        ]
+        batches = {tensor.shape[0] for tensor in tensors}
+        if len(batches) > 1:
+            raise ValueError(f"inputs have batches of {sorted(batches)}; they must be of one size")
+        (batch,) = batches
+        if out is not None:
+            check_out(out, inputs[0], (batch, *(self._out_shapes[0] or ())), len(self._out_shapes))
+        runner, _ = self._by_batch.get(batch) or self._choose(batch)
+        results = runner.run(tensors, self.threads)
+        if out is not None:
+            to_tensor(out, None, "out").copy_(results[0])
+            return out
+        made = tuple(unlike(result, inputs[0]) for result in results)
+        return made[0] if len(made) == 1 else made
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the weights of Linear and Conv2d layers that are zero."""
+        return self.inspect().sparsity
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights, as packed for all batch sizes."""
+        return sum(runner.nbytes for runner in set(self._runners.values()))
+
+    def inspect(self) -> Report:
+        """Say how each layer is computed, how sparse it is, and what runs in torch."""
+        return make_report(self.graph, self._runners)
+
+    def __repr__(self) -> str:
+        return f"SparseModel({self.inspect().summary()})"
+
+
+def _rebuild(graph: Graph, plan: Plan, threads: int) -> SparseModel:
+    return SparseModel(graph, plan, threads=threads)
+
+
+_said = False
+
+
+def _say_that_it_is_missing() -> None:
+    global _said
+    if not _said:
+        _said = True
+        logging.getLogger("inference").warning(
+            "the compiled extension is not installed: models run in torch, which takes longer. Reinstall "
+            "dwf-optim where there is a C++ compiler."
+        )

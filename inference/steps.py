@@ -1,0 +1,135 @@
+"""The two ways to run a segment of a graph: one native call, or torch layer by layer."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference import native
+from inference.formats import CSRArrays
+from inference.graph import Graph, Linear, Node
+from inference.interpret import activate, compute
+from inference.segments import Segment
+
+# Zeros from which torch's CSR product is faster than its dense one: 0.80 to 0.90 in docs/results, and a
+# layer that just breaks even gains nothing.
+TORCH_CSR_FROM = 0.9
+
+Values = dict[str, Any]
+
+
+class Step(ABC):
+    """Computes some values of a graph from others.
+
+    Attributes:
+        segment: What it computes.
+    """
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+
+    @abstractmethod
+    def run(self, values: Values, batch: int, threads: int) -> None:
+        """Add the segment's outputs to the values.
+
+        Args:
+            values: Tensors by name; on the CPU, those of the engine in float32.
+            batch: Size of their first dimension.
+            threads: How many may work at once.
+        """
+
+    @abstractmethod
+    def kernel(self, node: Node) -> str:
+        """Say how a layer is computed, in a word."""
+
+
+class NativeStep(Step):
+    """One call of the engine."""
+
+    def __init__(self, segment: Segment, kernels: Mapping[str, str]) -> None:
+        super().__init__(segment)
+        here = {node.name for node in segment.graph.layers()}
+        lowered = native.lower(segment.graph, {k: v for k, v in kernels.items() if k in here})
+        self.program, self._kernels = lowered.program, lowered.kernels
+
+    def run(self, values: Values, batch: int, threads: int) -> None:
+        graph, lead = self.segment.graph, self.segment.lead
+        rows = batch * math.prod(lead)
+        inputs = [values[name].contiguous().view(rows, -1).numpy() for name in graph.inputs]
+        outputs = []
+        for name in graph.outputs:
+            shape = graph.shapes[name]
+            assert shape is not None
+            values[name] = torch.empty(batch, *lead, *shape)
+            outputs.append(values[name].view(rows, -1).numpy())
+        self.program.run(inputs, outputs, threads)
+
+    def kernel(self, node: Node) -> str:
+        return self._kernels.get(node.name, "native")
+
+
+class TorchStep(Step):
+    """torch, layer after layer; very sparse Linear layers by its CSR product."""
+
+    def __init__(self, segment: Segment, *, csr: bool) -> None:
+        """Prepares the layers.
+
+        Args:
+            segment: What is computed.
+            csr: Whether sparse weights are multiplied as such; else all is dense.
+        """
+        super().__init__(segment)
+        self._computed: list[tuple[Node, Callable[[Mapping[str, Any]], Any], str]] = []
+        for node in segment.graph.nodes:
+            if csr and isinstance(node, Linear) and _zeros(node.weight) >= TORCH_CSR_FROM:
+                self._computed.append((node, _CsrLinear(node), "torch csr"))
+            else:
+                self._computed.append((node, _dense(node), "torch"))
+        self._dropped = _last_read(segment.graph)
+
+    def run(self, values: Values, batch: int, threads: int) -> None:
+        for (node, function, _), dropped in zip(self._computed, self._dropped, strict=True):
+            values[node.output] = function(values)
+            for name in dropped:
+                del values[name]
+
+    def kernel(self, node: Node) -> str:
+        return next(kind for each, _, kind in self._computed if each.name == node.name)
+
+
+def _dense(node: Node) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda values: compute(node, values)
+
+
+class _CsrLinear:
+    """A Linear layer whose weight is held as torch's CSR."""
+
+    def __init__(self, node: Linear) -> None:
+        arrays = CSRArrays.from_dense(node.weight)
+        self.weight = torch.sparse_csr_tensor(
+            arrays.row_pointers, arrays.columns, arrays.values, arrays.shape, check_invariants=False
+        )
+        self.node = node
+
+    def __call__(self, values: Mapping[str, Any]) -> Tensor:
+        x: Tensor = values[self.node.inputs[0]]
+        out = (self.weight @ x.reshape(-1, x.shape[-1]).t()).t()
+        if self.node.bias is not None:
+            out = out + self.node.bias
+        return activate(out.reshape(*x.shape[:-1], -1), self.node.activation)
+
+
+def _zeros(weight: Tensor) -> float:
+    return 1 - int(weight.count_nonzero()) / max(1, weight.numel())
+
+
+def _last_read(graph: Graph) -> list[list[str]]:
+    """Return, for each node, the values made within the graph that nobody reads after it."""
+    last = {name: node for node in graph.nodes for name in node.inputs}
+    made = {node.output for node in graph.nodes} - set(graph.outputs)
+    return [[name for name in set(node.inputs) & made if last[name] is node] for node in graph.nodes]
