@@ -24,10 +24,8 @@ from tqdm import tqdm
 from benchmarks.conv_report import write_report
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.records import RESULTS, Records
-from inference import _native
 from inference.graph import Conv2d, Graph
-from inference.lowering.context import Context, lanes_for
-from inference.lowering.images import LOWERINGS
+from inference.native import instruction_sets, lower
 
 
 class Layer(NamedTuple):
@@ -73,7 +71,7 @@ def module(layer: Layer, zeros: float) -> nn.Conv2d:
     return conv.eval()
 
 
-def native(conv: nn.Conv2d, layer: Layer, batch: int, kernel: str, instruction_set: str) -> Any:
+def native(conv: nn.Conv2d, layer: Layer, kernel: str, instruction_set: str) -> Any:
     """Build the engine's program of one layer."""
     after = (layer.size - 1) // layer.stride + 1
     node = Conv2d(
@@ -87,11 +85,7 @@ def native(conv: nn.Conv2d, layer: Layer, batch: int, kernel: str, instruction_s
     )
     shapes = {"x": (layer.inputs, layer.size, layer.size), "y": (layer.filters, after, after)}
     graph = Graph(("x",), ("y",), (node,), shapes)
-    builder = _native.Builder(instruction_set, lanes_for(graph, batch))
-    context = Context(builder, graph, {"conv": kernel})
-    builder.input(context.value("x"))
-    LOWERINGS[Conv2d](context, node)
-    return builder.build([context.value("y")])
+    return lower(graph, {"conv": kernel}, instruction_set).program
 
 
 def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -116,10 +110,10 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
     for name, call in dense_runtimes(conv, x).items():
         ways[name] = partial(call, x)
     expected = np.array(ways["torch"]())
-    sets = [name for name in _native.instruction_sets() if name != "baseline"] or ["baseline"]
+    sets = [name for name in instruction_sets() if name != "baseline"] or ["baseline"]
     for kernel, name in itertools.product(("sparse", "dense"), sets):
         out = np.empty_like(expected)
-        ways[f"{kernel} {name}"] = _bound(native(conv, layer, batch, kernel, name), x, out)
+        ways[f"{kernel} {name}"] = _bound(native(conv, layer, kernel, name), x, out)
     for name, run in ways.items():
         error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
         if not error <= TOLERANCE:

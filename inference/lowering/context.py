@@ -18,6 +18,8 @@ from inference.graph import Activation, Add, Conv2d, Graph, Node, Pair, Shape
 DENSE_FROM = 0.6
 # Floats that the engine's image kernels take side by side.
 RUN = 16
+# The most samples that go through the engine side by side.
+MOST_LANES = 64
 
 
 @dataclass(eq=False)
@@ -112,7 +114,7 @@ def fused_sums(graph: Graph) -> dict[str, Add]:
     return found
 
 
-def lanes_for(graph: Graph, batch: int) -> int:
+def lanes_for(graph: Graph) -> int:
     """Return how many samples had best go through a graph side by side.
 
     Lone images need no transposing, and in rows of `RUN` outputs and more fill registers by themselves.
@@ -120,16 +122,15 @@ def lanes_for(graph: Graph, batch: int) -> int:
 
     Args:
         graph: Of layers that the engine runs.
-        batch: How many samples there are.
 
     Returns:
         The ``widest`` of a `_native.Builder`.
     """
     layers = list(graph.layers())
     convs = [node for node in layers if isinstance(node, Conv2d)]
-    if batch == 1 or (convs and convs == layers and all(_fills_rows(graph, node) for node in convs)):
+    if convs and convs == layers and all(_fills_rows(graph, node) for node in convs):
         return 1
-    return RUN if convs else 64
+    return RUN if convs else MOST_LANES
 
 
 def _fills_rows(graph: Graph, node: Conv2d) -> bool:

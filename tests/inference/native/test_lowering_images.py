@@ -103,9 +103,8 @@ def test_compressed_rows_hold_the_matrix(rows, columns, zeros):
 
 def test_lanes():
     wide = graph([conv("a", "x", "a"), conv("b", "a", "y")])
-    assert lanes_for(wide, 1) == 1
-    assert lanes_for(wide, 16) == 1
-    assert lanes_for(graph([conv("a", "x", "a"), conv("b", "a", "y")], (8, 8)), 16) == 16
-    assert lanes_for(graph([conv("a", "x", "y", stride=(1, 2))]), 16) == 16
+    assert lanes_for(wide) == 1
+    assert lanes_for(graph([conv("a", "x", "a"), conv("b", "a", "y")], (8, 8))) == 16
+    assert lanes_for(graph([conv("a", "x", "y", stride=(1, 2))])) == 16
     linear = Linear(name="l", inputs=("x",), output="y", weight=normal(2, 2))
-    assert lanes_for(Graph(("x",), ("y",), (linear,), dict.fromkeys("xy", (2,))), 16) == 64
+    assert lanes_for(Graph(("x",), ("y",), (linear,), dict.fromkeys("xy", (2,)))) == 64
