@@ -34,7 +34,8 @@ class Environment:
     def install(self, source: Path, **variables: str) -> None:
         """Install a wheel or sdist with environment variables, and nothing that it depends on.
 
-        It is installed even if one of the same version is found among the borrowed packages.
+        It is installed even if one of the same version is found among the borrowed packages, and from
+        this very file, though pip may remember a wheel that it made of an earlier one.
         """
         pip = [sys.executable, "-m", "pip", "--python", self.python, "install"]
         alone = [

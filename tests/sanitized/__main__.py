@@ -20,7 +20,7 @@ def build() -> Path:
     for old in FOLDER.glob("*.whl"):
         old.unlink()
     pip = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation"]
-    # Debug, for the assertions of the standard library and nanobind.
+    # Debug, for nanobind's assertions.
     settings = {
         "cmake.define.DWF_SANITIZE": "ON",
         "cmake.build-type": "Debug",
