@@ -75,7 +75,7 @@ $(STAMPS)/torch: $(STAMPS)/venv Makefile
 	$(PY) -m pip install $(TORCH)
 	$(PY) -c 'import torch; print(f"torch=={torch.__version__}")' >$@
 
-$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml CMakeLists.txt $(wildcard */csrc/*)
+$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml CMakeLists.txt $(wildcard csrc/* */csrc/* */csrc/*/*)
 	$(PIP_INSTALL) -e '.[$*]'
 	touch $@
 

@@ -24,6 +24,8 @@ from inference.segments import cut
 
 Array = TypeVar("Array", np.ndarray[Any, Any], Tensor)
 
+_FLOAT32: dict[type, Any] = {np.ndarray: np.float32, Tensor: torch.float32}
+
 
 def compile(
     model: nn.Module,
@@ -130,7 +132,7 @@ class SparseModel:
             self._runners[size] = runner
         self._by_batch: dict[int, tuple[Runner, Any]] = {}
         self._shapes = [graph.shapes[name] for name in graph.inputs]
-        self._out_shapes = [graph.shapes[name] for name in graph.outputs]
+        self._out_shape = graph.shapes[graph.outputs[0]] or ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.graph, self.plan, self.threads)
@@ -153,32 +155,36 @@ class SparseModel:
             TypeError: If an input is of another kind or dtype.
             ValueError: If it has another shape, or is not on the CPU.
         """
-        first = inputs[0] if inputs else None
-        if type(first) is np.ndarray and len(inputs) == 1:
-            # The short way: one call, checked by the extension itself.
-            done = self._call_program(first, out)
+        if len(inputs) == 1:
+            # The short way: one call, whose arguments the extension checks.
+            done = self._call_program(inputs[0], out)
             if done is not None:
                 return done
         return self._call(inputs, out)
 
-    def _call_program(self, x: np.ndarray[Any, Any], out: Any) -> Any:
+    def _call_program(self, x: Any, out: Any) -> Any:
         """Run the model as one native call, or return None if it is none, or the call is faulty."""
+        kind = type(x)
+        if kind is np.ndarray:
+            empty: Any = np.empty
+        elif kind is Tensor:
+            empty = torch.empty
+        else:
+            return None
         shape = x.shape
         if not shape or shape[1:] != self._shapes[0]:
             return None
-        found = self._by_batch.get(shape[0])
-        if found is None:
-            found = self._choose(shape[0])
-        program = found[1]
+        program = (self._by_batch.get(shape[0]) or self._choose(shape[0]))[1]
         if program is None:
             return None
+        wanted = (shape[0], *self._out_shape)
         if out is None:
-            out = np.empty((shape[0], *self._out_shapes[0]), np.float32)
-        elif type(out) is not np.ndarray or out.shape != (shape[0], *self._out_shapes[0]):
+            out = empty(wanted, dtype=_FLOAT32[kind])
+        elif type(out) is not kind or out.shape != wanted:
             return None
         try:
-            program.run_one(x, out, self.threads)
-        except TypeError:  # dtype or layout, which the long way explains or mends
+            program.run(x, out, self.threads)
+        except (TypeError, ValueError):  # dtype or layout, which the long way mends or explains
             return None
         return out
 
@@ -202,7 +208,7 @@ class SparseModel:
             raise ValueError(f"inputs have batches of {sorted(batches)}; they must be of one size")
         (batch,) = batches
         if out is not None:
-            check_out(out, inputs[0], (batch, *(self._out_shapes[0] or ())), len(self._out_shapes))
+            check_out(out, inputs[0], (batch, *self._out_shape), len(self.graph.outputs))
         runner, _ = self._by_batch.get(batch) or self._choose(batch)
         results = runner.run(tensors, self.threads)
         if out is not None:
@@ -215,11 +221,6 @@ class SparseModel:
     def sparsity(self) -> float:
         """Fraction of the weights of Linear and Conv2d layers that are zero."""
         return self.inspect().sparsity
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the weights, as packed for all batch sizes."""
-        return sum(runner.nbytes for runner in set(self._runners.values()))
 
     def inspect(self) -> Report:
         """Say how each layer is computed, how sparse it is, and what runs in torch."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from inference import native
-from inference.graph import Graph, Linear, Node
+from inference.graph import Graph, Node
 from inference.plan import Choice, Plan
 from inference.runner import Runner
 from inference.segments import Segment
@@ -94,8 +94,7 @@ def _repeat(tensor: Tensor, size: int) -> Tensor:
 def _time_program(graph: Graph, kernels: dict[str, str], x: Tensor, threads: int) -> float:
     program = native.lower(graph, kernels).program
     out = torch.empty(x.shape[0], *(graph.shapes[graph.outputs[0]] or ()))
-    inputs, outputs = [x.numpy()], [out.numpy()]
-    return _median(lambda: program.run(inputs, outputs, threads))
+    return _median(lambda: program.run(x, out, threads))
 
 
 def _median(call: Callable[[], object]) -> float:

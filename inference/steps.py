@@ -60,13 +60,13 @@ class NativeStep(Step):
     def run(self, values: Values, batch: int, threads: int) -> None:
         graph, lead = self.segment.graph, self.segment.lead
         rows = batch * math.prod(lead)
-        inputs = [values[name].contiguous().view(rows, -1).numpy() for name in graph.inputs]
+        inputs = [values[name].contiguous().view(rows, -1) for name in graph.inputs]
         outputs = []
         for name in graph.outputs:
             shape = graph.shapes[name]
             assert shape is not None
             values[name] = torch.empty(batch, *lead, *shape)
-            outputs.append(values[name].view(rows, -1).numpy())
+            outputs.append(values[name].view(rows, -1))
         self.program.run(inputs, outputs, threads)
 
     def kernel(self, node: Node) -> str:
