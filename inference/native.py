@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from inference.graph import Conv2d, Graph, Linear, Node
 from inference.lowering import LOWERINGS, Context, runs
+from inference.lowering.context import lanes_for
 
 if TYPE_CHECKING:
     from inference import _native
@@ -17,6 +20,12 @@ else:
         from inference import _native
     except ImportError:
         _native = None
+
+if _native is not None:
+    # Newer versions of torch describe tensors by a C function; of older ones, the NumPy array is read.
+    _native.register_tensors(
+        (torch.Tensor, torch.nn.Parameter), getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    )
 
 KERNELS = ("sparse", "dense")
 
@@ -49,9 +58,7 @@ def candidates(node: Node) -> tuple[str, ...]:
     return KERNELS if isinstance(node, Linear | Conv2d) else ()
 
 
-def lower(
-    graph: Graph, kernels: Mapping[str, str] | None = None, instruction_set: str = ""
-) -> Lowered:
+def lower(graph: Graph, kernels: Mapping[str, str] | None = None, instruction_set: str = "") -> Lowered:
     """Make a program of a graph.
 
     Args:
@@ -65,7 +72,7 @@ def lower(
     chosen = dict(kernels or {})
     if unknown := sorted(set(chosen.values()) - set(KERNELS)):
         raise ValueError(f"unknown kernels {unknown}; use one of {KERNELS}")
-    builder = _native.Builder(instruction_set)
+    builder = _native.Builder(instruction_set, lanes_for(graph))
     context = Context(builder, graph, chosen)
     for name in graph.inputs:
         builder.input(context.value(name))

@@ -83,7 +83,10 @@ void Array::read_tensor(PyObject* object, const char* what) {
     return read_buffer(array, false, what);  // the buffer keeps the array
   }
   DLTensor found;
-  if (tensors().describe(object, &found) != 0) throw nb::python_error();
+  if (tensors().describe(object, &found) != 0) {
+    PyErr_Clear();
+    refuse_type(what, "is no tensor in the CPU's memory; move it there");
+  }
   if (found.device.type != kCpu) refuse_type(what, "is not on the CPU; move it there");
   if (found.dtype.code != kFloat || found.dtype.bits != 32 || found.dtype.lanes != 1)
     refuse_type(what, "is not float32; convert it");

@@ -23,9 +23,10 @@ Csr read_csr(std::size_t rows, std::size_t columns, const Indices& begins, const
   const Csr csr{rows, columns, begins.data(), indices.data(), weights.data()};
   require(csr.begins[0] == 0 && csr.begins[rows] >= 0 && csr.size() == indices.shape(0),
           "row pointers must go from 0 to the number of weights, " + std::to_string(indices.shape(0)));
-  for (std::size_t row = 0; row < rows; ++row) {
-    // The end is known to be in bounds, so pointers that never fall are too.
+  // The end is known to be in bounds, so pointers that never fall are too.
+  for (std::size_t row = 0; row < rows; ++row)
     require(csr.begins[row] <= csr.begins[row + 1], "row pointers fall after row " + std::to_string(row));
+  for (std::size_t row = 0; row < rows; ++row) {
     for (std::int32_t k = csr.begins[row]; k < csr.begins[row + 1]; ++k) {
       const std::int32_t column = csr.indices[k];
       require(column >= 0 && static_cast<std::size_t>(column) < columns,

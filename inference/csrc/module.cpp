@@ -105,14 +105,14 @@ void run_tiles(const Program& program, nb::handle given, nb::handle made, int th
     if (lanes == 0) tiles = array.shape(0), lanes = array.shape(2);
     if (array.shape(0) != tiles || array.shape(2) != lanes)
       throw std::invalid_argument("arrays have different numbers of tiles or lanes");
+    if (std::find(std::begin(kTileLanes), std::end(kTileLanes), lanes) == std::end(kTileLanes))
+      throw std::invalid_argument("no tile has " + std::to_string(lanes) + " lanes");
     if (lanes > 1 && reinterpret_cast<std::uintptr_t>(array.data()) % kAlignment != 0)
       throw std::invalid_argument("arrays must be aligned to " + std::to_string(kAlignment) + " bytes");
     return array.data();
   };
   for (std::size_t k = 0; k < inputs.size(); ++k) from[k] = check(inputs[k], program.inputs()[k]);
   for (std::size_t k = 0; k < outputs.size(); ++k) to[k] = check(outputs[k], program.outputs()[k]);
-  if (std::find(std::begin(kTileLanes), std::end(kTileLanes), lanes) == std::end(kTileLanes))
-    throw std::invalid_argument("no tile has " + std::to_string(lanes) + " lanes");
   const nb::gil_scoped_release release;
   program.run_tiles(from.data(), to.data(), tiles, lanes, threads);
 }

@@ -11,7 +11,9 @@ def linear(context: Context, node: Linear) -> None:
     (read,) = node.inputs
     kind, slope = function(node.activation)
     source, target = context.value(read), context.value(node.output)
-    context.kernel(node, node.weight)
-    context.builder.sparse_linear(
-        source, target, *compressed_rows(node.weight), floats(node.bias), kind, slope
-    )
+    if context.kernel(node, node.weight) == "dense":
+        context.builder.dense_linear(source, target, floats(node.weight), floats(node.bias), kind, slope)
+    else:
+        context.builder.sparse_linear(
+            source, target, *compressed_rows(node.weight), floats(node.bias), kind, slope
+        )

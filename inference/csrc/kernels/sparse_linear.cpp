@@ -22,7 +22,9 @@ DWF_INLINE void add_rows(const Term* terms, std::size_t count, const std::uint32
   for (std::size_t k = 0; k < count; ++k) {
     for (std::size_t r = 0; r < kRows; ++r) {
       const Term term = terms[r * count + k];
-      const float* const lanes = from + std::size_t{term.position} * kWidth;
+      const float* lanes = from + std::size_t{term.position} * kWidth;
+      // One addition here, instead of one in each of the loads.
+      __asm__("" : "+r"(lanes));
       for (std::size_t i = 0; i < kRegisters; ++i) sums[r][i] += term.weight * load_aligned(lanes + i * kLanes);
     }
   }
@@ -32,7 +34,7 @@ DWF_INLINE void add_rows(const Term* terms, std::size_t count, const std::uint32
 }
 
 template <std::size_t kWidth, bool kRelu>
-void add_panel(const Bucket* bucket, const Bucket* end, const std::uint32_t*& outputs, const Term*& terms,
+void add_piece(const Bucket* bucket, const Bucket* end, const std::uint32_t*& outputs, const Term*& terms,
                const float* bias, const float* from, float* to) {
   constexpr std::size_t kAll = kWidth / kLanes;
   constexpr std::size_t kRegisters = kAll < kSums ? kAll : kSums;
@@ -61,20 +63,22 @@ template <std::size_t kWidth>
 void run(const Panels& panels, const float* from, Activation activation, float* to) {
   const std::uint32_t* outputs = panels.outputs;
   const Term* terms = panels.terms;
-  for (std::size_t p = 0; p < panels.size; ++p) {
-    const Bucket* const begin = panels.buckets + panels.begins[p];
-    const Bucket* const end = panels.buckets + panels.begins[p + 1];
-    const float* const bias = p == 0 ? panels.bias : nullptr;
-    const bool last = p + 1 == panels.size;
+  const float* bias = panels.bias;
+  const Bucket* bucket = panels.buckets;
+  for (const Piece* piece = panels.pieces; piece != panels.pieces + panels.size; ++piece) {
+    const Bucket* const end = panels.buckets + piece->end;
     const std::uint32_t* const rows = outputs;
-    if (last && activation.function == Function::relu) {
-      add_panel<kWidth, true>(begin, end, outputs, terms, bias, from, to);
+    const float* const fresh = piece->first ? bias : nullptr;
+    if (piece->last && activation.function == Function::relu) {
+      add_piece<kWidth, true>(bucket, end, outputs, terms, fresh, from, to);
     } else {
-      add_panel<kWidth, false>(begin, end, outputs, terms, bias, from, to);
+      add_piece<kWidth, false>(bucket, end, outputs, terms, fresh, from, to);
     }
-    if (last && !is_cheap(activation.function))
+    if (piece->first) bias += outputs - rows;
+    if (piece->last && !is_cheap(activation.function))
       for (const std::uint32_t* row = rows; row != outputs; ++row)
         activate(to + *row * kWidth, kWidth, activation, to + *row * kWidth);
+    bucket = end;
   }
 }
 

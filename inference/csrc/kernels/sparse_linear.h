@@ -21,15 +21,21 @@ struct Bucket {
   std::uint32_t rows, terms;
 };
 
-// A matrix, cut into panels of columns whose inputs stay in the first cache while all rows pass over them. The first
-// panel and the last have every row, the others those that have terms there.
+// Some rows in some columns.
+struct Piece {
+  std::uint32_t end;  // of its buckets, which begin where those of the piece before end
+  bool first, last;   // whether it is its rows' first or last; those have every row, others the rows that have terms there
+};
+
+// A matrix, cut into panels of columns whose inputs stay in the first cache while rows pass over them, and into blocks of rows
+// whose sums stay in the second while panels pass over them.
 struct Panels {
-  std::size_t size;              // at least 1
-  const std::uint32_t* begins;   // size + 1, into buckets
+  std::size_t size;
+  const Piece* pieces;           // a block of rows, panel by panel, and then the next
   const Bucket* buckets;
   const std::uint32_t* outputs;  // positions of the rows of all buckets
   const Term* terms;             // of all rows of all buckets
-  const float* bias;             // of the rows of the first panel
+  const float* bias;             // of the rows of all first pieces
 };
 
 DWF_FOR_EACH_SET(

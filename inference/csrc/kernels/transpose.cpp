@@ -81,70 +81,92 @@ struct Cursor {
   }
 };
 
+// The first `present` rows of a block, or all: apart, because a block that a loop of unknown length touches is kept in memory.
+template <bool kAll>
+DWF_INLINE void load_rows(Lanes (&block)[kLanes], const float* rows, std::size_t stride, std::size_t present) {
+  if (kAll) {
+    for (std::size_t i = 0; i < kLanes; ++i) block[i] = load(rows + i * stride);
+  } else {
+    for (std::size_t i = 0; i < kLanes; ++i) block[i] = i < present ? load(rows + i * stride) : Lanes{};
+  }
+}
+
+template <bool kAll>
+DWF_INLINE void store_rows(const Lanes (&block)[kLanes], float* rows, std::size_t stride, std::size_t present) {
+  for (std::size_t i = 0; i < kLanes; ++i)
+    if (kAll || i < present) store(rows + i * stride, block[i]);
+}
+
+template <bool kAll>
+void pack_rows(const float* rows, std::size_t stride, std::size_t present, std::size_t features,
+               Cursor<float> cursor) {
+  std::size_t f = 0;
+  for (; f + kLanes <= features; f += kLanes) {
+    Lanes block[kLanes];
+    load_rows<kAll>(block, rows + f, stride, present);
+    transpose(block);
+    if (cursor.has(kLanes)) {
+      for (std::size_t i = 0; i < kLanes; ++i) store_aligned(cursor.at + i * cursor.lanes, block[i]);
+      cursor.advance(kLanes);
+    } else {
+      for (std::size_t i = 0; i < kLanes; ++i) {
+        store_aligned(cursor.at, block[i]);
+        cursor.advance(1);
+      }
+    }
+  }
+  for (; f < features; ++f) {
+    for (std::size_t i = 0; i < kLanes; ++i) cursor.at[i] = i < present ? rows[i * stride + f] : 0.0f;
+    cursor.advance(1);
+  }
+}
+
+template <bool kAll>
+void unpack_rows(Cursor<const float> cursor, std::size_t present, std::size_t features, std::size_t stride,
+                 float* rows) {
+  std::size_t f = 0;
+  for (; f + kLanes <= features; f += kLanes) {
+    Lanes block[kLanes];
+    if (cursor.has(kLanes)) {
+      for (std::size_t i = 0; i < kLanes; ++i) block[i] = load_aligned(cursor.at + i * cursor.lanes);
+      cursor.advance(kLanes);
+    } else {
+      for (std::size_t i = 0; i < kLanes; ++i) {
+        block[i] = load_aligned(cursor.at);
+        cursor.advance(1);
+      }
+    }
+    transpose(block);
+    store_rows<kAll>(block, rows + f, stride, present);
+  }
+  for (; f < features; ++f) {
+    for (std::size_t i = 0; i < present; ++i) rows[i * stride + f] = cursor.at[i];
+    cursor.advance(1);
+  }
+}
+
 }  // namespace
 
 void pack_lanes(const float* from, std::size_t stride, std::size_t samples, std::size_t features, std::size_t lanes,
                 const Gaps& gaps, float* to) {
-  const std::size_t whole = features / kLanes * kLanes;
   for (std::size_t l = 0; l < lanes; l += kLanes) {
-    const std::size_t present = samples > l ? (samples - l < kLanes ? samples - l : kLanes) : 0;
-    const float* const rows = from + l * stride;
-    Cursor<float> cursor{to + l, lanes, gaps};
-    std::size_t f = 0;
-    for (; f < whole; f += kLanes) {
-      Lanes block[kLanes] = {};
-      if (present == kLanes) {
-        for (std::size_t i = 0; i < kLanes; ++i) block[i] = load(rows + i * stride + f);
-      } else {
-        for (std::size_t i = 0; i < present; ++i) block[i] = load(rows + i * stride + f);
-      }
-      transpose(block);
-      if (cursor.has(kLanes)) {
-        for (std::size_t i = 0; i < kLanes; ++i) store_aligned(cursor.at + i * lanes, block[i]);
-        cursor.advance(kLanes);
-      } else {
-        for (std::size_t i = 0; i < kLanes; ++i) {
-          store_aligned(cursor.at, block[i]);
-          cursor.advance(1);
-        }
-      }
-    }
-    for (; f < features; ++f) {
-      for (std::size_t i = 0; i < kLanes; ++i) cursor.at[i] = i < present ? rows[i * stride + f] : 0.0f;
-      cursor.advance(1);
+    const Cursor<float> cursor{to + l, lanes, gaps};
+    if (l + kLanes <= samples) {
+      pack_rows<true>(from + l * stride, stride, kLanes, features, cursor);
+    } else {
+      pack_rows<false>(from + l * stride, stride, l < samples ? samples - l : 0, features, cursor);
     }
   }
 }
 
 void unpack_lanes(const float* from, std::size_t lanes, std::size_t samples, std::size_t features, std::size_t stride,
                   const Gaps& gaps, float* to) {
-  const std::size_t whole = features / kLanes * kLanes;
   for (std::size_t l = 0; l < samples; l += kLanes) {
-    const std::size_t present = samples - l < kLanes ? samples - l : kLanes;
-    float* const rows = to + l * stride;
-    Cursor<const float> cursor{from + l, lanes, gaps};
-    std::size_t f = 0;
-    for (; f < whole; f += kLanes) {
-      Lanes block[kLanes];
-      if (cursor.has(kLanes)) {
-        for (std::size_t i = 0; i < kLanes; ++i) block[i] = load_aligned(cursor.at + i * lanes);
-        cursor.advance(kLanes);
-      } else {
-        for (std::size_t i = 0; i < kLanes; ++i) {
-          block[i] = load_aligned(cursor.at);
-          cursor.advance(1);
-        }
-      }
-      transpose(block);
-      if (present == kLanes) {
-        for (std::size_t i = 0; i < kLanes; ++i) store(rows + i * stride + f, block[i]);
-      } else {
-        for (std::size_t i = 0; i < present; ++i) store(rows + i * stride + f, block[i]);
-      }
-    }
-    for (; f < features; ++f) {
-      for (std::size_t i = 0; i < present; ++i) rows[i * stride + f] = cursor.at[i];
-      cursor.advance(1);
+    const Cursor<const float> cursor{from + l, lanes, gaps};
+    if (l + kLanes <= samples) {
+      unpack_rows<true>(cursor, kLanes, features, stride, to + l * stride);
+    } else {
+      unpack_rows<false>(cursor, samples - l, features, stride, to + l * stride);
     }
   }
 }

@@ -17,6 +17,7 @@ void bind_add(BuilderClass& builder);
 void bind_affine(BuilderClass& builder);
 void bind_concat(BuilderClass& builder);
 void bind_conv(BuilderClass& builder);
+void bind_dense_linear(BuilderClass& builder);
 void bind_elementwise(BuilderClass& builder);
 void bind_pool(BuilderClass& builder);
 void bind_softmax(BuilderClass& builder);
@@ -27,6 +28,7 @@ inline void bind_ops(BuilderClass& builder) {
   bind_affine(builder);
   bind_concat(builder);
   bind_conv(builder);
+  bind_dense_linear(builder);
   bind_elementwise(builder);
   bind_pool(builder);
   bind_softmax(builder);

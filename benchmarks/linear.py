@@ -1,0 +1,215 @@
+"""How fast are sparse linear layers, against the best dense runtime?
+
+Run as ``python -m benchmarks.linear``; what is in ``results/linear.jsonl`` is skipped. Every way to
+compute a layer takes its turn in every round, in one process, called from Python with rows of samples
+in and out (and once in the kernels' own layout); times are medians over rounds, and all outputs are
+compared with torch's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.dense_runtimes import dense_runtimes
+from benchmarks.linear_report import LENET, OWN_LAYOUT, write_report
+from benchmarks.records import RESULTS, Records
+from inference import _native
+from inference.graph import Activation, Graph, Linear
+from inference.lowering import LOWERINGS, Context
+
+# Outputs x inputs.
+LAYERS = {
+    "300x784": (300, 784),
+    "100x300": (100, 300),
+    "512x512": (512, 512),
+    "1024x1024": (1024, 1024),
+    "4096x1024": (4096, 1024),
+    "4096x4096": (4096, 4096),
+}
+LENET_SIZES = (784, 300, 100, 10)
+ZEROS = (0.9, 0.95, 0.98, 0.99, 0.5, 0.6, 0.7, 0.8, 0.998)
+BATCHES = (1, 64, 8, 256)
+# Sums of thousands of products in float32, in another order.
+TOLERANCE = 1e-5
+# What is shorter is called several times for one reading of the clock.
+SHORTEST = 2e-4
+ALIGNMENT = 64
+
+
+def configurations() -> list[dict[str, Any]]:
+    """List what is measured."""
+    return [
+        {"layer": layer, "batch": batch, "zeros": zeros}
+        for batch, zeros, layer in itertools.product(BATCHES, ZEROS, (*LAYERS, LENET))
+    ]
+
+
+def module(layer: str, zeros: float) -> nn.Sequential:
+    """Build one layer, or LeNet-300-100, of which that share of weights is zero."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = LENET_SIZES if layer == LENET else LAYERS[layer][::-1]
+    parts: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        linear = nn.Linear(inputs, outputs)
+        with torch.no_grad():
+            linear.weight.normal_(generator=generator)
+            linear.weight *= torch.rand(linear.weight.shape, generator=generator) >= zeros
+        parts += [linear, nn.ReLU()]
+    return nn.Sequential(*parts[:-1]).eval()
+
+
+def native(model: nn.Sequential, batch: int, kernel: str, instruction_set: str) -> Any:
+    """Build the engine's program."""
+    linears = [part for part in model if isinstance(part, nn.Linear)]
+    names = [f"v{k}" for k in range(len(linears) + 1)]
+    nodes = tuple(
+        Linear(
+            name=f"linear{k}",
+            inputs=(names[k],),
+            output=names[k + 1],
+            weight=linear.weight.detach(),
+            bias=linear.bias.detach(),
+            activation=Activation("relu") if k + 1 < len(linears) else None,
+        )
+        for k, linear in enumerate(linears)
+    )
+    widths = [linears[0].in_features, *(linear.out_features for linear in linears)]
+    shapes = {name: (width,) for name, width in zip(names, widths, strict=True)}
+    graph = Graph(("v0",), (names[-1],), nodes, shapes)
+    builder = _native.Builder(instruction_set, tile(batch))
+    context = Context(builder, graph, {node.name: kernel for node in nodes})
+    builder.input(context.value("v0"))
+    for node in nodes:
+        LOWERINGS[Linear](context, node)
+    return builder.build([context.value(names[-1])])
+
+
+def tile(batch: int) -> int:
+    """Return the narrowest tile that holds a batch, or the widest."""
+    return next((lanes for lanes in (1, 16, 32) if batch <= lanes), 64)
+
+
+def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Time every way to compute a layer, in turns.
+
+    Args:
+        config: One of `configurations`.
+        seconds: How long to go on; at least five rounds.
+
+    Returns:
+        Median microseconds of every way.
+
+    Raises:
+        ArithmeticError: If an output is not torch's.
+    """
+    torch.set_num_threads(1)
+    batch = config["batch"]
+    model = module(config["layer"], config["zeros"])
+    first = model[0]
+    assert isinstance(first, nn.Linear)
+    x = np.random.default_rng(0).standard_normal((batch, first.in_features), np.float32)
+    ways: dict[str, Callable[[], Any]] = {}
+    for name, call in dense_runtimes(model, x).items():
+        ways[name] = functools.partial(call, x)
+    expected = np.array(ways["torch"]())
+    sets = [name for name in _native.instruction_sets() if name != "baseline"] or ["baseline"]
+    for kernel, name in itertools.product(("sparse", "dense"), sets):
+        ways[f"{kernel} {name}"] = _rows(native(model, batch, kernel, name), x, np.empty_like(expected))
+    timed = dict(ways)
+    if batch % tile(batch) == 0:
+        tiles = _Tiles(native(model, batch, "sparse", sets[-1]), x, np.empty_like(expected))
+        ways[OWN_LAYOUT], timed[OWN_LAYOUT] = tiles.rows, tiles.run
+    for name, run in ways.items():
+        error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
+        if not error <= TOLERANCE:
+            raise ArithmeticError(f"{name} is off by {error:.1e} at {config}")
+    return _medians(timed, seconds)
+
+
+def _medians(ways: dict[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
+    calls = {name: 1 + int(SHORTEST / max(_time(run, 1), 1e-7)) for name, run in ways.items()}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline or len(times["torch"]) < 5:
+        for name, run in ways.items():
+            times[name].append(_time(run, calls[name]))
+    result = {name: 1e6 * statistics.median(taken) for name, taken in times.items()}
+    return {**result, "rounds": len(times["torch"])}
+
+
+def _time(run: Callable[[], Any], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
+
+
+def _rows(program: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], np.ndarray]:
+    def run() -> np.ndarray:
+        program.run(x, out)
+        return out
+
+    return run
+
+
+class _Tiles:
+    """A program called in the kernels' own layout."""
+
+    def __init__(self, program: Any, x: np.ndarray, out: np.ndarray) -> None:
+        self.program, self.out = program, out
+        lanes = tile(len(x))
+        self.x = _aligned((len(x) // lanes, x.shape[1], lanes))
+        self.x[:] = x.reshape(-1, lanes, x.shape[1]).transpose(0, 2, 1)
+        self.made = _aligned((len(x) // lanes, out.shape[1], lanes))
+
+    def run(self) -> None:
+        self.program.run_tiles(self.x, self.made)
+
+    def rows(self) -> np.ndarray:
+        """Run, and return rows of samples, to be compared."""
+        self.run()
+        self.out[:] = self.made.transpose(0, 2, 1).reshape(self.out.shape)
+        return self.out
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    size = int(np.prod(shape))
+    room = np.zeros(size + ALIGNMENT // 4, np.float32)
+    start = -room.ctypes.data // 4 % (ALIGNMENT // 4)
+    return room[start : start + size].reshape(shape)
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
+    parser.add_argument("--seconds", type=float, default=1.0, help="for each configuration")
+    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE", help="e.g. batch=64")
+    parser.add_argument("--most", type=float, default=float("inf"), help="seconds after which to stop")
+    arguments = parser.parse_args()
+    wanted = dict(each.split("=", 1) for each in arguments.only)
+    records = Records(arguments.out / "linear.jsonl")
+    deadline = time.perf_counter() + arguments.most
+    for config in tqdm(configurations(), unit="config"):
+        if records.has(config) or any(str(config[key]) != value for key, value in wanted.items()):
+            continue
+        if time.perf_counter() > deadline:
+            break
+        records.add(config, measure(config, arguments.seconds))
+    write_report(records, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

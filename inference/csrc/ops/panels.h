@@ -1,0 +1,34 @@
+// A matrix packed for tiles of samples.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "inputs.h"
+#include "kernels/sparse_linear.h"
+#include "layout.h"
+#include "memory.h"
+
+namespace dwf {
+
+class PackedPanels {
+ public:
+  // lanes: of the tiles that it is to be fastest for.
+  PackedPanels(const Csr& csr, const float* bias, const Layout& from, const Layout& to, std::size_t lanes);
+
+  Panels view() const {
+    return {pieces_.size(), pieces_.data(), buckets_.data(), outputs_.data(), terms_.data(), bias_.data()};
+  }
+
+  std::size_t bytes() const;
+
+ private:
+  AlignedVector<Piece> pieces_;
+  AlignedVector<Bucket> buckets_;
+  AlignedVector<std::uint32_t> outputs_;
+  AlignedVector<Term> terms_;
+  AlignedVector<float> bias_;
+};
+
+}  // namespace dwf
