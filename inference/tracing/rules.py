@@ -92,9 +92,20 @@ def _same(trace: Trace, node: fx.Node, a: Arguments) -> str | None:
     return trace.held.get(x) if isinstance(x, fx.Node) else None
 
 
-# What is the same whether the batch or the tokens come first.
-SWAPPED_RULES: dict[str, Rule] = {
+RESHAPES = (
+    "aten.view.default",
+    "aten._unsafe_view.default",
+    "aten.reshape.default",
+    "aten.flatten.using_ints",
+    "aten.unflatten.int",
+)
+
+# What is the same whether the batch or the tokens come first, or both in one.
+LAYOUT_RULES: dict[str, Rule] = {
     "aten.linear.default": layer_rules.linear,
+    "aten.matmul.default": layer_rules.matmul,
+    "aten.mm.default": layer_rules.matmul,
+    "aten.addmm.default": layer_rules.addmm,
     "aten.relu.default": _activation("relu"),
     "aten.gelu.default": _gelu,
     "aten.silu.default": _activation("silu"),
@@ -131,11 +142,7 @@ RULES: dict[str, Rule] = {
     "aten.avg_pool2d.default": layer_rules.avg_pool,
     "aten.adaptive_avg_pool2d.default": layer_rules.adaptive_avg_pool,
     "aten.mean.dim": layer_rules.mean,
-    "aten.view.default": _reshape,
-    "aten._unsafe_view.default": _reshape,
-    "aten.reshape.default": _reshape,
-    "aten.flatten.using_ints": _reshape,
-    "aten.unflatten.int": _reshape,
+    **dict.fromkeys(RESHAPES, _reshape),
     "aten.squeeze.default": _reshape,
     "aten.squeeze.dim": _reshape,
     "aten.squeeze.dims": _reshape,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,26 +15,28 @@ from inference.operators import encode, operator_name
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+PLAIN, SWAPPED, JOINED = "plain", "swapped", "joined"
 Arguments = dict[str, Any]
 
 
 class Trace:
     """What is known of the nodes of an exported program that were seen so far.
 
-    A traced node is a constant (known now), a value (known at run time), or a value held with its
-    first two dimensions swapped: what `torch.nn` calls tokens first is kept batch first as long as
-    possible.
+    A traced node is a constant (known now) or a value (known at run time). Where the model puts tokens
+    first, or joins batch and tokens, the value is kept batch first as long as possible: it is held in
+    another layout than the model's.
 
     Attributes:
         batch: The symbol of the batch's size.
         constants: Tensors, numbers and lists by traced node.
-        names: Names of values in the graph by traced node.
-        swapped: The same for those that are held with the first two dimensions swapped.
+        layouts: For each layout, names of values in the graph by traced node. In "plain" they are as
+            in the model; what is "swapped" has the first two dimensions the other way round, and what
+            is "joined" has two dimensions, batch and rows, where the model has one.
         nodes: The graph's nodes so far.
         shapes: Of all values, as in `inference.graph.Graph`.
     """
 
-    def __init__(self, batch: object, targets: Mapping[str, str], leaves: frozenset[str]) -> None:
+    def __init__(self, batch: Any, targets: Mapping[str, str], leaves: frozenset[str]) -> None:
         """Starts with nothing seen.
 
         Args:
@@ -46,12 +48,11 @@ class Trace:
         self.targets = targets
         self.leaves = leaves
         self.constants: dict[fx.Node, Any] = {}
-        self.names: dict[fx.Node, str] = {}
-        self.swapped: dict[fx.Node, str] = {}
+        self.layouts: dict[str, dict[fx.Node, str]] = {PLAIN: {}, SWAPPED: {}, JOINED: {}}
         self.nodes: list[Node] = []
         self.shapes: dict[str, Shape | None] = {}
         self._used: set[str] = set()
-        self._swapped = False
+        self._layout = PLAIN
 
     def constant(self, argument: object) -> Tensor | None:
         """Return the tensor that an argument is, if it is known now."""
@@ -59,16 +60,21 @@ class Trace:
         return found if isinstance(found, Tensor) else None
 
     @contextmanager
-    def looking(self, swapped: bool) -> Iterator[None]:
-        """Let `value`, `shape` and `held` speak of values with the first two dimensions swapped."""
-        was, self._swapped = self._swapped, swapped
+    def looking(self, layout: str) -> Iterator[None]:
+        """Let `value`, `shape` and `held` speak of values that are held in another layout."""
+        was, self._layout = self._layout, layout
         yield
-        self._swapped = was
+        self._layout = was
+
+    @property
+    def names(self) -> dict[fx.Node, str]:
+        """Names of the values that are held as the model has them."""
+        return self.layouts[PLAIN]
 
     @property
     def held(self) -> dict[fx.Node, str]:
-        """Names of values that are held in the order that is looked at."""
-        return self.swapped if self._swapped else self.names
+        """Names of the values that are held in the layout that is looked at."""
+        return self.layouts[self._layout]
 
     def value(self, argument: object) -> str | None:
         """Return the name of a floating-point value that has the batch first, as layers need it."""
@@ -77,21 +83,20 @@ class Trace:
         return self.held.get(argument)
 
     def shape(self, node: fx.Node) -> Shape | None:
-        """Return a floating-point tensor's shape without the batch; None if there is no such."""
+        """Return a floating-point tensor's shape as held, without the batch; None if it has none."""
         found = node.meta.get("val")
-        if not isinstance(found, Tensor) or found.dtype not in FLOAT_DTYPES:
+        if not isinstance(found, Tensor) or found.dtype not in FLOAT_DTYPES or not found.dim():
             return None
-        shape = tuple(found.shape)
-        return self._without_batch((*shape[1::-1], *shape[2:]) if self._swapped else shape)
-
-    def _without_batch(self, shape: tuple[Any, ...]) -> Shape | None:
-        if not shape or not self._is_batch(shape[0]):
+        first, *rest = found.shape
+        if self._layout == SWAPPED and rest:
+            first, rest[0] = rest[0], first
+        if self._layout == JOINED and isinstance(first, torch.SymInt):
+            # So many examples' rows make up the first dimension.
+            rows = first.node.expr / self.batch
+            return (int(rows), *rest) if rows.is_Integer and _are_numbers(rest) else None
+        if not isinstance(first, torch.SymInt) or first.node.expr != self.batch:
             return None
-        rest = shape[1:]
-        return rest if all(isinstance(size, int) for size in rest) else None
-
-    def _is_batch(self, size: object) -> bool:
-        return isinstance(size, torch.SymInt) and size.node.expr == self.batch
+        return tuple(rest) if _are_numbers(rest) else None
 
     def add(self, node: Node, shape: Shape | None) -> str:
         """Append a node; returns the name of its value."""
@@ -100,18 +105,19 @@ class Trace:
         return node.output
 
     def materialize(self, node: fx.Node) -> str:
-        """Return the name of a value as the model has it, swapping it back if need be."""
+        """Return the name of a value as the model has it, bringing it into that layout if need be."""
         if node not in self.names:
-            held = self.swapped[node]
-            name = self.name(node, weight=None) + ".swap"
-            swap = TorchOp(
-                name=name,
+            layout = next(layout for layout, held in self.layouts.items() if node in held)
+            held = self.layouts[layout][node]
+            target = "aten.transpose.int" if layout == SWAPPED else "aten.flatten.using_ints"
+            op = TorchOp(
+                name=".".join(filter(None, (module_path(node), node.name, layout))),
                 inputs=(held,),
-                output=f"{node.name}.swap",
-                target="aten.transpose.int",
+                output=f"{node.name}.{layout}",
+                target=target,
                 args=(Ref(held), 0, 1),
             )
-            self.names[node] = self.add(swap, self.shape(node))
+            self.names[node] = self.add(op, self.shape(node))
         return self.names[node]
 
     def name(self, node: fx.Node, weight: object) -> str:
@@ -203,3 +209,7 @@ def module_path(node: fx.Node) -> str:
     paths = [path for path, _ in stack.values() if not path.startswith("_empty")]
     # A second call of a module is marked by "@1".
     return paths[-1].split("@")[0] if paths else ""
+
+
+def _are_numbers(shape: Sequence[object]) -> bool:
+    return all(isinstance(size, int) for size in shape)

@@ -10,12 +10,13 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ExportGraphSignature, InputKind
 
-from inference.graph import Graph, TorchOp
+from inference.graph import Graph, Reshape, TorchOp
 from inference.operators import operator_name
-from inference.tracing.rules import RULES, SWAPPED_RULES
-from inference.tracing.trace import Trace
+from inference.tracing.rules import LAYOUT_RULES, RESHAPES, RULES
+from inference.tracing.trace import JOINED, PLAIN, SWAPPED, Trace
 
 # The functional BatchNorm gives a tuple, of which only the first is read in inference.
+HELD = (JOINED, SWAPPED, PLAIN)
 BATCH_NORM = "aten._native_batch_norm_legit_no_training.default"
 
 
@@ -87,28 +88,52 @@ def _translate_node(trace: Trace, node: fx.Node) -> None:
             trace.names[node] = trace.names[source]
             return
     elif _swaps(target, node) and isinstance(source, fx.Node):
-        if source in trace.swapped:
-            trace.names[node] = trace.swapped[source]
+        if source in trace.layouts[SWAPPED]:
+            trace.names[node] = trace.layouts[SWAPPED][source]
             return
         if trace.value(source) is not None:
-            trace.swapped[node] = trace.names[source]
+            trace.layouts[SWAPPED][node] = trace.names[source]
             return
-    elif _apply(trace, node, target, swapped=True) or _apply(trace, node, target, swapped=False):
+    elif _join(trace, node, target) or any(_apply(trace, node, target, x) for x in HELD):
         return
     trace.torch_op(node)
 
 
-def _apply(trace: Trace, node: fx.Node, target: str, *, swapped: bool) -> bool:
+def _apply(trace: Trace, node: fx.Node, target: str, layout: str) -> bool:
     """Translate by a rule; tells whether there is one that can."""
-    rule = (SWAPPED_RULES if swapped else RULES).get(target)
-    if rule is None or (swapped and not any(x in trace.swapped for x in node.all_input_nodes)):
+    rule = (RULES if layout == PLAIN else LAYOUT_RULES).get(target)
+    if rule is None or (
+        layout != PLAIN and trace.layouts[layout].keys().isdisjoint(node.all_input_nodes)
+    ):
         return False
-    with trace.looking(swapped):
+    with trace.looking(layout):
         made = rule(trace, node, _bind(node))
         if made is None:
             return False
         shape = trace.shape(node.all_input_nodes[0] if target == BATCH_NORM else node)
         trace.held[node] = made if isinstance(made, str) else trace.add(made, shape)
+    return True
+
+
+def _join(trace: Trace, node: fx.Node, target: str) -> bool:
+    """Translate a reshape that joins batch and rows, or takes them apart; tells whether it is one."""
+    source = node.args[0] if node.args else None
+    if target not in RESHAPES or not isinstance(source, fx.Node):
+        return False
+    before = JOINED if source in trace.layouts[JOINED] else PLAIN
+    after = JOINED if trace.shape(node) is None else PLAIN
+    if before == after == PLAIN:
+        return False
+    with trace.looking(before):
+        held = trace.value(source)
+    with trace.looking(after):
+        shape = trace.shape(node)
+        if held is None or shape is None:
+            return False
+        if trace.shapes[held] != shape:
+            # The elements keep their order, whatever they are counted by.
+            held = trace.add(Reshape(**trace.header(node, held), shape=shape), shape)
+        trace.held[node] = held
     return True
 
 

@@ -218,6 +218,30 @@ class TokensFirst(nn.Module):
         return self.head(tokens.transpose(0, 1)[:, 0]), tokens
 
 
+class Joined(nn.Module):
+    """Batch and tokens in one dimension, as in models that were written for matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 6)
+        self.norm = nn.LayerNorm(6)
+        self.w = nn.Parameter(torch.randn(6, 6))
+        self.b = nn.Parameter(torch.randn(6))
+        self.head = nn.Linear(3, 2)
+        self.flat = nn.Linear(12, 2)
+
+    def forward(self, x):
+        y = self.norm(F.gelu(self.fc(x.reshape(-1, 4))))
+        y = y + torch.addmm(self.b, y, self.w)
+        z = self.head(y.view(-1, 3))
+        return (
+            y.view(x.size(0), 3, 2, 6),
+            z,
+            self.flat(z.view(x.shape[0], 12, 2).flatten(1)[:, :12]),
+            y.cos(),
+        )
+
+
 class Unknown(nn.Module):
     """What the graph has no layer for, next to what it has."""
 
@@ -264,6 +288,7 @@ CASES = {
     ),
     "convolutions": Case(Convolutions, ((4, 9, 8),), {"Conv2d": 4, "Elementwise": 1, "Softmax": 1}),
     "paddings": Case(Paddings, ((2, 21, 20),), {"Conv2d": 6}),
+    "joined": Case(Joined, ((3, 2, 4),), {"Linear": 4, "Add": 1, "Reshape": 4}),
     "unknown": Case(Unknown, ((2, 6),), {"Linear": 1, "Concat": 1, "Reshape": 2}),
     "attention": Case(Attention, ((5, 8),), {"Linear": 10, "Add": 1, "Reshape": 12, "Softmax": 2}),
     "tokens first": Case(TokensFirst, ((5, 4),), {"Linear": 10, "Add": 4, "Reshape": 8}),

@@ -200,6 +200,13 @@ def test_constant_output():
     assert torch.equal(run(graph, [x])[1], model.fc.weight * 2)
 
 
+def test_values_in_another_layout_come_back_under_names_of_their_own():
+    graph = capture(build("tokens first"), torch.zeros(1, 5, 4))
+    last = graph.nodes[-1]
+    assert (last.target, last.name.endswith(".swapped")) == ("aten.transpose.int", True)
+    assert graph.outputs[1] == last.output
+
+
 def test_fused_values_that_something_else_reads_stay():
     class Shared(nn.Module):
         def __init__(self):
