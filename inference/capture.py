@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from inference.attention import batch_first_attention
 from inference.fuse import fuse
 from inference.graph import Graph
 from inference.interpret import to_dtype
-from inference.lower import lower
-from inference.trace import FLOAT_DTYPES
+from inference.tracing.attention import batch_first_attention
+from inference.tracing.trace import FLOAT_DTYPES
+from inference.tracing.translate import translate
 
 
 def capture(model: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
@@ -47,7 +47,7 @@ def capture(model: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
     program = _export(model, inputs)
     modules = dict(model.named_modules())
     leaves = frozenset(path for path in modules if path and not any(modules[path].children()))
-    return to_dtype(fuse(lower(program, leaves)), torch.float32)
+    return to_dtype(fuse(translate(program, leaves)), torch.float32)
 
 
 def _check_model(model: object) -> None:

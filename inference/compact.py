@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inference.constants import Known, find_constants
+from inference.dead_units.constants import Known, find_constants
+from inference.dead_units.needed import Masks, find_kept, find_needed, group_masks
+from inference.dead_units.units import Units, find_units, reads_units
 from inference.fuse import drop_unread
 from inference.graph import Affine, Conv2d, Graph, Linear, Node, Reshape
 from inference.interpret import to_dtype
-from inference.needed import Masks, find_kept, find_needed, group_masks
-from inference.units import Units, find_units, reads_units
 
 
 def compact(graph: Graph) -> Graph:

@@ -19,6 +19,7 @@ from inference.graph import (
     Reshape,
     TorchOp,
 )
+from inference.tracing.padding import symmetric_padding
 
 
 def fuse(graph: Graph) -> Graph:
@@ -26,8 +27,8 @@ def fuse(graph: Graph) -> Graph:
 
     A BatchNorm is folded into the weights and bias of the Linear or Conv2d before it (in float64, then
     rounded to the weights' dtype), an activation into the layer before it, a sum with a constant
-    vector into a Linear's bias, a Reshape into the one before it. Nodes whose values nobody reads are
-    dropped.
+    vector into a Linear's bias, a Reshape into the one before it, zeros around an image into the
+    Conv2d behind them. Nodes whose values nobody reads are dropped.
 
     Args:
         graph: As traced.
@@ -78,6 +79,8 @@ def _merge(layer: Node, node: Node, graph: Graph) -> Node | None:
     """Return the node that does what both do; None if there is no such."""
     if isinstance(layer, Reshape) and isinstance(node, Reshape):
         return dataclasses.replace(layer, output=node.output, shape=node.shape)
+    if isinstance(layer, TorchOp) and isinstance(node, Conv2d):
+        return _pad(layer, node)
     if not isinstance(layer, Linear | Conv2d | Affine | Add) or layer.activation is not None:
         return None
     if isinstance(node, Elementwise):
@@ -107,6 +110,26 @@ def _scale(layer: Linear | Conv2d, norm: Affine) -> Linear | Conv2d:
         bias=bias.to(dtype),
         activation=norm.activation,
     )
+
+
+def _pad(pad: TorchOp, conv: Conv2d) -> Conv2d | None:
+    """Fold zeros around an image into the convolution that reads it."""
+    if pad.target not in ("aten.pad.default", "aten.constant_pad_nd.default") or pad.kwargs:
+        return None
+    _, sides, *mode = pad.args
+    if any(item not in ("constant", 0, None) for item in mode) or min(sides) < 0:
+        return None
+    left, right, top, bottom = (*sides, 0, 0, 0, 0)[:4]
+    if any(sides[4:]):
+        return None
+    rows, columns = conv.padding
+    found = symmetric_padding(
+        conv.weight, conv.dilation, (top + rows, left + columns), (bottom + rows, right + columns)
+    )
+    if found is None:
+        return None
+    weight, padding = found
+    return dataclasses.replace(conv, inputs=pad.inputs, weight=weight, padding=padding)
 
 
 def _added_vector(node: Node) -> Tensor | None:

@@ -162,6 +162,24 @@ class Convolutions(nn.Module):
         return self.transposed(self.asymmetric(y)), F.hardtanh(y, 0, 6), torch.softmax(y, 1)
 
 
+class Paddings(nn.Module):
+    """Zeros around images by functions and modules, on some sides only; and other borders."""
+
+    def __init__(self):
+        super().__init__()
+        self.even = nn.Conv2d(2, 4, 3, stride=2, padding=1)
+        self.behind = nn.Conv2d(4, 4, 3, stride=2)
+        self.front = nn.Conv2d(4, 4, (2, 3), groups=2)
+        self.dilated = nn.Conv2d(4, 4, 2, dilation=2)
+        self.zeros = nn.ZeroPad2d((3, 0, 0, 1))
+
+    def forward(self, x):
+        y = self.behind(F.pad(self.even(F.pad(x, (1, 1, 0, 0))), (0, 1, 0, 1)))
+        z = self.dilated(F.pad(self.front(self.zeros(y)), (0, 0)))
+        kept = F.pad(z, (1, 1), value=2.0)
+        return self.dilated(F.pad(kept, (0, 1, 2, 1))), self.front(F.pad(kept, (-1, 0, 0, 0)))
+
+
 class Attention(nn.Module):
     """torch's attention in every use: self, with masks, cross, tokens first, with weights."""
 
@@ -245,6 +263,7 @@ CASES = {
         },
     ),
     "convolutions": Case(Convolutions, ((4, 9, 8),), {"Conv2d": 4, "Elementwise": 1, "Softmax": 1}),
+    "paddings": Case(Paddings, ((2, 21, 20),), {"Conv2d": 6}),
     "unknown": Case(Unknown, ((2, 6),), {"Linear": 1, "Concat": 1, "Reshape": 2}),
     "attention": Case(Attention, ((5, 8),), {"Linear": 10, "Add": 1, "Reshape": 12, "Softmax": 2}),
     "tokens first": Case(TokensFirst, ((5, 4),), {"Linear": 10, "Add": 4, "Reshape": 8}),

@@ -12,14 +12,14 @@ from torch.export.graph_signature import ExportGraphSignature, InputKind
 
 from inference.graph import Graph, TorchOp
 from inference.operators import operator_name
-from inference.rules import RULES, SWAPPED_RULES
-from inference.trace import Trace
+from inference.tracing.rules import RULES, SWAPPED_RULES
+from inference.tracing.trace import Trace
 
 # The functional BatchNorm gives a tuple, of which only the first is read in inference.
 BATCH_NORM = "aten._native_batch_norm_legit_no_training.default"
 
 
-def lower(program: ExportedProgram, leaves: frozenset[str]) -> Graph:
+def translate(program: ExportedProgram, leaves: frozenset[str]) -> Graph:
     """Translate an exported program.
 
     Args:
@@ -50,7 +50,7 @@ def lower(program: ExportedProgram, leaves: frozenset[str]) -> Graph:
             trace.constants[node] = tensors[spec.target].detach()
     for node in program.graph.nodes:
         if node.op == "call_function":
-            _lower_node(trace, node)
+            _translate_node(trace, node)
     (results,) = next(node for node in program.graph.nodes if node.op == "output").args
     returned = [
         item
@@ -76,7 +76,7 @@ def _check_signature(program: ExportedProgram, signature: ExportGraphSignature) 
         )
 
 
-def _lower_node(trace: Trace, node: fx.Node) -> None:
+def _translate_node(trace: Trace, node: fx.Node) -> None:
     if all(source in trace.constants for source in node.all_input_nodes) and _is_deterministic(node):
         trace.constants[node] = _evaluate(trace, node)
         return

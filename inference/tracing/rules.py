@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from torch import fx
 
-from inference import layer_rules
 from inference.graph import Activation, Add, Concat, Elementwise, Node, Ref, Reshape, Softmax, TorchOp
-from inference.trace import Arguments, Trace
+from inference.tracing import layer_rules
+from inference.tracing.trace import Arguments, Trace
 
 Rule = Callable[[Trace, fx.Node, Arguments], "Node | str | None"]
 

@@ -1,13 +1,12 @@
 """Rules for layers with weights and for pools: from operators of torch to `inference.graph`.
 
-As in `inference.rules`, a rule gives None where the layer cannot express what is asked.
+As in `inference.tracing.rules`, a rule gives None where the layer cannot express what is asked.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from inference.graph import (
@@ -21,7 +20,8 @@ from inference.graph import (
     Pair,
     Reshape,
 )
-from inference.trace import Arguments, Trace
+from inference.tracing.padding import symmetric_padding
+from inference.tracing.trace import Arguments, Trace
 
 
 def _pair(value: Any) -> Pair:
@@ -96,16 +96,10 @@ def conv(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
 
 
 def _same_padding(weight: Tensor, dilation: Pair) -> tuple[Tensor, Pair] | None:
-    """Find the padding that is the same on both sides, of a kernel with a row or column of zeros."""
-    sizes = (weight.shape[2], weight.shape[3])
-    totals = [step * (size - 1) for size, step in zip(sizes, dilation, strict=True)]
-    odd = [total % 2 for total in totals]
-    if any(odd[i] and dilation[i] != 1 for i in (0, 1)):
-        return None
-    # Where the paddings differ, torch pads one more behind than in front.
-    if any(odd):
-        weight = torch.nn.functional.pad(weight, (odd[1], 0, odd[0], 0))
-    return weight, ((totals[0] + odd[0]) // 2, (totals[1] + odd[1]) // 2)
+    height, width = (step * (size - 1) for size, step in zip(weight.shape[2:], dilation, strict=True))
+    # Where the sides differ, torch pads one more behind than in front.
+    before = (height // 2, width // 2)
+    return symmetric_padding(weight, dilation, before, (height - before[0], width - before[1]))
 
 
 def batch_norm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:

@@ -152,7 +152,7 @@ def _ties(graph: Graph, axes: dict[str, int], node: Node) -> list[Tie] | None:
         shape = graph.shapes[name] or ()
         ours = expand(torch.arange(shape[axes[name]]), shape, axes[name]).flatten()
         return [(name, ours, expand(outs, out_shape, out_axis).flatten())]
-    if len(found) > 1 or (isinstance(node, BY_CHANNEL) and found != {0}):
+    if len(found) > 1:  # Which no layer can do that goes by channel, or takes values together.
         return None
     if isinstance(node, Softmax) and node.dim - 1 == out_axis:
         return None

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from inference.dead_units.units import Units, reads_units
 from inference.graph import Affine, Conv2d, Graph, Linear
-from inference.units import Units, reads_units
 
 Masks = dict[str, Tensor]
 

@@ -1,0 +1,1 @@
+"""What `inference.compact` finds out about units: constants, ties, and who is needed."""

@@ -1,0 +1,1 @@
+"""How `inference.capture` reads what `torch.export` made of a model."""
