@@ -38,7 +38,7 @@ BREAK_EVEN = 0.6
 
 def speed_up(result: dict[str, Any], way: str) -> float:
     """Return how many times as fast as the fastest dense runtime a way is."""
-    return min(result[name] for name in DENSE) / result[way]
+    return float(min(result[name] for name in DENSE) / result[way])
 
 
 def write_report(records: Records, out: Path) -> None:
@@ -103,7 +103,7 @@ def _break_even(records: Records, batch: int) -> str:
     if not known:
         return "not run"
     if known[0][1] >= 0:
-        return f"below {known[0][0]:g}"
+        return f"at most {known[0][0]:g}"
     for (low, below), (high, above) in itertools.pairwise(known):
         if above >= 0:
             return f"{low + (high - low) * below / (below - above):.2f}"

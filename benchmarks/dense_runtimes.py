@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-import onnxruntime
-import openvino
+import onnxruntime  # type: ignore[import-untyped]
+import openvino  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
@@ -21,7 +21,8 @@ def torch_eager(model: nn.Module) -> Call:
 
     def call(x: Array) -> Array:
         with torch.inference_mode():
-            return model(torch.from_numpy(x)).numpy()
+            y: torch.Tensor = model(torch.from_numpy(x))
+            return y.numpy()
 
     return call
 
@@ -36,7 +37,7 @@ def onnx_bytes(model: nn.Module, example: Array) -> bytes:
         torch.onnx.export(
             model,
             (torch.from_numpy(example),),
-            file,
+            file,  # type: ignore[arg-type]  # the old exporter writes to files too
             dynamo=False,
             input_names=["x"],
             dynamic_axes={"x": {0: "batch"}},

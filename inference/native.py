@@ -11,6 +11,7 @@ import torch
 
 from inference.graph import Conv2d, Graph, Linear, Node
 from inference.lowering import LOWERINGS, Context, runs
+from inference.lowering.context import lanes_for
 
 if TYPE_CHECKING:
     from inference import _native
@@ -25,10 +26,6 @@ if _native is not None:
     _native.register_tensors(
         (torch.Tensor, torch.nn.Parameter), getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
     )
-
-# Samples in a tile: as many as fill the registers, fewer where images would not stay in the caches.
-LANES = 64
-IMAGE_LANES = 16
 
 KERNELS = ("sparse", "dense")
 
@@ -75,8 +72,7 @@ def lower(graph: Graph, kernels: Mapping[str, str] | None = None, instruction_se
     chosen = dict(kernels or {})
     if unknown := sorted(set(chosen.values()) - set(KERNELS)):
         raise ValueError(f"unknown kernels {unknown}; use one of {KERNELS}")
-    has_images = any(isinstance(node, Conv2d) for node in graph.nodes)
-    builder = _native.Builder(instruction_set, IMAGE_LANES if has_images else LANES)
+    builder = _native.Builder(instruction_set, lanes_for(graph))
     context = Context(builder, graph, chosen)
     for name in graph.inputs:
         builder.input(context.value(name))

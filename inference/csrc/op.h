@@ -23,13 +23,6 @@ struct Tile {
   float* scratch;        // as much as the op asks for, aligned to 64 bytes; holds garbage
 };
 
-// Samples as callers keep them, one row of features after the other: `samples` of them, at most as many as a tile has lanes.
-struct SampleRows {
-  const float* from;
-  float* to;
-  std::size_t samples;
-};
-
 class Op {
  public:
   Op(std::vector<int> inputs, int output) : inputs(std::move(inputs)), output(output) {}
@@ -45,14 +38,6 @@ class Op {
   //
   // An op writes all features of its output, and never its border: that is zero already.
   virtual void run(const Tile& tile) const = 0;
-
-  // Does all that there is to do between rows of the only input and of the output, if that is faster than with whole values in
-  // between; false if it is not. Called for programs of one op with more than one lane.
-  virtual bool run_rows(const Tile& tile, const SampleRows& rows) const {
-    static_cast<void>(tile);
-    static_cast<void>(rows);
-    return false;
-  }
 
   // Floats of scratch that it needs.
   virtual std::size_t scratch(std::size_t lanes) const {

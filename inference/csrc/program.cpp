@@ -128,12 +128,6 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
   float* const memory = arena.memory.data();
   for (std::size_t v = 0; v < layouts_.size(); ++v) places[v] = memory + offsets_[v] * lanes;
 
-  const Tile tile{lanes, places, memory + positions_ * lanes};
-  if (ops_.size() == 1 && inputs_.size() == 1 && !direct &&
-      ops_[0]->run_rows(tile, {call.inputs[0] + first * layouts_[inputs_[0]].features(),
-                               call.outputs[0] + first * layouts_[outputs_[0]].features(), samples}))
-    return;
-
   for (std::size_t k = 0; k < inputs_.size(); ++k) {
     const Layout& layout = layouts_[inputs_[k]];
     const float* const from = call.inputs[k] + first * layout.features();
@@ -154,6 +148,7 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
     if (direct && layouts_[outputs_[k]].dense())
       places[outputs_[k]] = call.outputs[k] + first * layouts_[outputs_[k]].features();
 
+  const Tile tile{lanes, places, memory + positions_ * lanes};
   for (const auto& op : ops_) op->run(tile);
 
   for (std::size_t k = 0; k < outputs_.size(); ++k) {

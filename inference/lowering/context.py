@@ -16,6 +16,10 @@ from inference.graph import Activation, Add, Conv2d, Graph, Node, Pair, Shape
 
 # Above this share of weights that are not zero, dense kernels are the faster ones; by benchmarks.conv.
 DENSE_FROM = 0.6
+# Floats that the engine's image kernels take side by side.
+RUN = 16
+# The most samples that go through the engine side by side.
+MOST_LANES = 64
 
 
 @dataclass(eq=False)
@@ -108,6 +112,30 @@ def fused_sums(graph: Graph) -> dict[str, Add]:
         ):
             found[maker.name] = node
     return found
+
+
+def lanes_for(graph: Graph) -> int:
+    """Return how many samples had best go through a graph side by side.
+
+    Lone images need no transposing, and in rows of `RUN` outputs and more fill registers by themselves.
+    Smaller ones do not, and read all weights anew for every image.
+
+    Args:
+        graph: Of layers that the engine runs.
+
+    Returns:
+        The ``widest`` of a `_native.Builder`.
+    """
+    layers = list(graph.layers())
+    convs = [node for node in layers if isinstance(node, Conv2d)]
+    if convs and convs == layers and all(_fills_rows(graph, node) for node in convs):
+        return 1
+    return RUN if convs else MOST_LANES
+
+
+def _fills_rows(graph: Graph, node: Conv2d) -> bool:
+    shape = graph.shapes[node.output]
+    return shape is not None and shape[-1] >= RUN and node.stride[1] == 1
 
 
 def function(activation: Activation | None) -> tuple[str, float]:

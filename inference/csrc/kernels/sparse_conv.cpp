@@ -13,7 +13,7 @@ constexpr std::size_t kMostSums = 28;
 #else
 constexpr std::size_t kMostSums = 12;
 #endif
-constexpr std::size_t kMostRows = 4, kMostColumns = 8;
+constexpr std::size_t kMostRows = 8, kMostColumns = 8;
 
 struct Place {
   const float* from;

@@ -12,6 +12,8 @@ constexpr std::size_t kGathered = std::size_t{1} << 18;
 constexpr std::size_t kMostRuns = 24;
 // What a register block of a tile covers, about: rows, columns.
 constexpr std::size_t kBlockRows = 3, kBlockColumns = 8;
+// And of a lone image.
+constexpr std::size_t kLoneRows = 8, kLoneColumns = 48;
 
 // What fits into the first cache, beside sums and weights that pass through.
 constexpr std::size_t kFirstCache = 32768;
@@ -39,8 +41,9 @@ Conv::Conv(const Builder& builder, int input, int added, int output, const Windo
                : -std::numeric_limits<float>::infinity()),
       high_(activation.function == Function::relu6 ? 6 : std::numeric_limits<float>::infinity()),
       kernel_(weights.kernel()),
+      // Two things to add, and outputs that are written twice, would need a place for the sum of both.
+      shifted_(window.stride_columns == 1 && to_.width >= kRun && (bias.size() == to_.channels || !adds_)),
       corner_(from_.position(0, 0, 0) - window.padding_rows * from_.stored_width() - window.padding_columns) {
-  const std::size_t outputs = to_.height * to_.width;
   if (bias.size() == to_.channels) {
     bias_.assign(bias.begin(), bias.end());
   } else {
@@ -55,11 +58,17 @@ Conv::Conv(const Builder& builder, int input, int added, int output, const Windo
         positions.push_back(static_cast<std::uint32_t>(
             (c * from_.stored_height() + y * window.dilation_rows) * from_.stored_width() + x * window.dilation_columns));
 
-  parts_ = cut(taps, panel_channels(taps, weights, panel), weights.mixed());
-  filters_ = weights.pack(set_, taps, parts_, positions);
+  if (shifted_ || builder.widest > 1) {
+    parts_ = cut(taps, panel_channels(taps, weights, panel, builder.widest), weights.mixed());
+    filters_ = weights.pack(set_, taps, parts_, positions);
+  }
+  if (!shifted_) plan_gathering(taps, weights, positions);
+}
 
+void Conv::plan_gathering(const Taps& taps, const Weights& weights, const std::vector<std::uint32_t>& positions) {
+  const std::size_t outputs = to_.height * to_.width;
   to_direct_ = to_.dense() && outputs % kRun == 0 && (!adds_ || added_.dense());
-  from_direct_ = window.rows * window.columns == 1 && window.stride_rows == 1 && window.stride_columns == 1 &&
+  from_direct_ = taps.window == 1 && window_.stride_rows == 1 && window_.stride_columns == 1 &&
                  from_.dense() && outputs % kRun == 0;
   plan_stretches();
   const std::size_t gathered = std::max<std::size_t>(kGathered / (most_runs_ * kRun * sizeof(float) * taps.window), 1);
@@ -80,10 +89,12 @@ Conv::Conv(const Builder& builder, int input, int added, int output, const Windo
 }
 
 // How many input channels a part of the convolution of a tile has.
-std::size_t Conv::panel_channels(const Taps& taps, const Weights& weights, std::size_t panel) const {
-  const std::size_t rows = (std::min(kBlockRows, to_.height) - 1) * window_.stride_rows + window_.rows;
-  const std::size_t columns = (std::min(kBlockColumns, to_.width) - 1) * window_.stride_columns + window_.columns;
-  const std::size_t bytes = rows * columns * kRun * sizeof(float);  // of one channel below a register block
+std::size_t Conv::panel_channels(const Taps& taps, const Weights& weights, std::size_t panel, std::size_t widest) const {
+  // Of one channel below a register block.
+  const std::size_t high = widest == 1 ? kLoneRows : kBlockRows, wide = widest == 1 ? kLoneColumns : kBlockColumns;
+  const std::size_t rows = (std::min(high, to_.height) - 1) * window_.stride_rows + window_.rows;
+  const std::size_t columns = (std::min(wide, to_.width) - 1) * window_.stride_columns + window_.columns;
+  const std::size_t bytes = rows * columns * std::min(widest, kRun) * sizeof(float);
   const std::size_t most = std::max<std::size_t>((panel == kChoose ? kFirstCache : panel) / bytes, 1);
   if (panel == 0) return from_.channels;
   if (panel != kChoose) return most;
@@ -128,58 +139,72 @@ std::vector<Segment> Conv::segments(const Stretch& stretch, const Layout& layout
 }
 
 std::size_t Conv::scratch(std::size_t lanes) const {
-  if (lanes > 1) return 0;
+  if (lanes > 1 || shifted_) return 0;
   const std::size_t windows = from_direct_ ? 0 : most_gathered_ * most_runs_ * kRun;
   return windows + (to_direct_ ? 0 : to_.channels * most_runs_ * kRun);
 }
 
 std::size_t Conv::bytes() const {
-  return filters_->bytes() + single_filters_->bytes() + (bias_.size() + map_.size()) * sizeof(float);
+  std::size_t weights = 0;
+  for (const Filters* filters : {filters_.get(), single_filters_.get()})
+    if (filters != nullptr) weights += filters->bytes();
+  return weights + (bias_.size() + map_.size()) * sizeof(float);
 }
 
 void Conv::run(const Tile& tile) const {
-  if (tile.lanes == 1) {
-    run_single(tile);
+  if (tile.lanes > 1 || shifted_) {
+    run_in_place(tile);
   } else {
-    run_tile(tile);
+    run_gathered(tile);
   }
   if (!limited_) finish(tile.values[output], tile.lanes);
 }
 
-Field Conv::field(std::size_t lanes) const {
-  return {to_.height,
-          to_.width,
-          lanes,
-          lanes,
-          window_.stride_rows * from_.stored_width() * lanes,
-          window_.stride_columns * lanes,
-          to_.stored_height() * to_.stored_width() * lanes,
-          to_.stored_width() * lanes,
-          added_.stored_height() * added_.stored_width() * lanes,
-          added_.stored_width() * lanes};
-}
-
-void Conv::run_tile(const Tile& tile) const {
+void Conv::run_in_place(const Tile& tile) const {
   const std::size_t lanes = tile.lanes;
+  // Of a lone image, a run is a piece of a row.
+  const bool lone = lanes == 1;
+  const std::size_t run = lone ? kRun : lanes;
+  Field field{to_.height,
+              lone ? to_.width / kRun : to_.width,
+              run,
+              lanes,
+              window_.stride_rows * from_.stored_width() * lanes,
+              lone ? kRun : window_.stride_columns * lanes,
+              to_.stored_height() * to_.stored_width() * lanes,
+              to_.stored_width() * lanes,
+              added_.stored_height() * added_.stored_width() * lanes,
+              added_.stored_width() * lanes};
+  const float* const from = tile.values[inputs[0]] + corner_ * lanes;
   float* const to = tile.values[output] + to_.position(0) * lanes;
-  const float* const added = adds_ ? tile.values[inputs[1]] + added_.position(0) * lanes : nullptr;
-  Ends ends{bias_.empty() ? nullptr : bias_.data(), added, low_, high_};
-  Field with_map = field(lanes);
-  if (!map_.empty()) {
+  const float* added = adds_ ? tile.values[inputs[1]] + added_.position(0) * lanes : nullptr;
+  if (!map_.empty() && lone) {
+    added = map_.data();
+    field.added_channel = to_.height * to_.width;
+    field.added_row = to_.width;
+  } else if (!map_.empty()) {
     // The map goes in first, and is added to like a value that was there.
     for (std::size_t f = 0; f < to_.features(); ++f) {
       float* const place = tile.values[output] + to_.position(f) * lanes;
       const float* const more = adds_ ? tile.values[inputs[1]] + added_.position(f) * lanes : nullptr;
       for (std::size_t l = 0; l < lanes; ++l) place[l] = more != nullptr ? map_[f] + more[l] : map_[f];
     }
-    ends.added = to;
-    with_map.added_channel = with_map.to_channel;
-    with_map.added_row = with_map.to_row;
+    added = to;
+    field.added_channel = field.to_channel;
+    field.added_row = field.to_row;
   }
-  filters_->run(0, parts_.size(), with_map, tile.values[inputs[0]] + corner_ * lanes, ends, to);
+  const float* const bias = bias_.empty() ? nullptr : bias_.data();
+  filters_->run(0, parts_.size(), field, from, {bias, added, low_, high_}, to);
+  const std::size_t rest = lone ? to_.width % kRun : 0;
+  if (rest == 0) return;
+  // What is left of each row, as the end of a run that overlaps with the one before.
+  const std::size_t left = to_.width - kRun;
+  field.columns = 1;
+  filters_->run(0, parts_.size(), field, from + left, {bias, added == nullptr ? nullptr : added + left, low_, high_},
+                to + left);
 }
 
-void Conv::run_single(const Tile& tile) const {
+void Conv::run_gathered(const Tile& tile) const {
   const auto gather_windows = DWF_KERNEL(set_, gather);
   const auto scatter_sums = DWF_KERNEL(set_, scatter);
   const std::size_t outputs = to_.height * to_.width;

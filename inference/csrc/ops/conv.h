@@ -36,7 +36,6 @@ class Conv : public Op {
        const Weights& weights, std::vector<float> bias, Activation activation, std::size_t panel);
 
   void run(const Tile& tile) const override;
-  bool run_rows(const Tile& tile, const SampleRows& rows) const override;
   std::size_t scratch(std::size_t lanes) const override;
   const char* kernel() const override { return kernel_; }
   std::size_t bytes() const override;
@@ -49,15 +48,13 @@ class Conv : public Op {
     std::vector<Segment> from, to, added;
   };
 
-  std::size_t panel_channels(const Taps& taps, const Weights& weights, std::size_t panel) const;
+  std::size_t panel_channels(const Taps& taps, const Weights& weights, std::size_t panel, std::size_t widest) const;
   void plan_stretches();
   std::vector<Segment> segments(const Stretch& stretch, const Layout& layout, std::size_t stride_rows,
                                 std::size_t stride_columns) const;
-  Field field(std::size_t lanes) const;
-  std::size_t band() const;
-  void pack_band(const SampleRows& rows, std::size_t begin, std::size_t end, std::size_t lanes, float* to) const;
-  void run_tile(const Tile& tile) const;
-  void run_single(const Tile& tile) const;
+  void plan_gathering(const Taps& taps, const Weights& weights, const std::vector<std::uint32_t>& positions);
+  void run_in_place(const Tile& tile) const;
+  void run_gathered(const Tile& tile) const;
   void finish(float* to, std::size_t lanes) const;
 
   const InstructionSet set_;
@@ -70,18 +67,19 @@ class Conv : public Op {
   const char* const kernel_;
   AlignedVector<float> bias_, map_;  // one of them may be empty
 
-  // For tiles: windows are where they are.
+  // Windows where they are: for tiles, and for a lone image whose rows fill registers.
+  const bool shifted_;
   std::vector<Part> parts_;
   std::unique_ptr<const Filters> filters_;
   std::size_t corner_;  // the position of the first output's window
 
-  // For a lone image, whose windows are gathered, but where each is a position.
+  // For another lone image, whose windows are gathered, but where each is a position.
   std::vector<Part> single_parts_;
   std::unique_ptr<const Filters> single_filters_;
   std::vector<std::vector<std::uint32_t>> gathered_;  // of each part, where the taps that are used begin
   std::vector<Stretch> stretches_;
   std::size_t most_gathered_ = 0, most_runs_ = 0;
-  bool from_direct_, to_direct_;
+  bool from_direct_ = false, to_direct_ = false;
 };
 
 }  // namespace dwf
