@@ -82,6 +82,7 @@ void Array::read_tensor(PyObject* object, const char* what) {
     const nb::object owner = nb::steal(array);
     return read_buffer(array, false, what);  // the buffer keeps the array
   }
+  tensor_ = nb::borrow(object);
   DLTensor found;
   if (tensors().describe(object, &found) != 0) {
     PyErr_Clear();

@@ -40,7 +40,8 @@ class Array {
   float* data_ = nullptr;
   std::size_t ndim_ = 0;
   const std::int64_t* shape_ = nullptr;
-  Py_buffer buffer_{};
+  Py_buffer buffer_{};  // which holds on to its object
+  nb::object tensor_;
 };
 
 }  // namespace dwf
