@@ -56,7 +56,9 @@ def check_out(out: object, like: object, shape: Shape, outputs: int) -> None:
     if outputs != 1:
         raise ValueError(f"out= is for models with one output, this one has {outputs}")
     if not isinstance(out, np.ndarray | Tensor) or isinstance(out, Tensor) != isinstance(like, Tensor):
-        raise TypeError(f"out must be a {type(like).__name__}, as the input is, got {type(out).__name__}")
+        raise TypeError(
+            f"out must be a {type(like).__name__}, as the input is, got {type(out).__name__}"
+        )
     if str(out.dtype).removeprefix("torch.") != "float32":
         raise TypeError(f"out must be of float32, got {out.dtype}")
     if tuple(out.shape) != shape:

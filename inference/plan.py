@@ -61,7 +61,9 @@ class Plan:
         """
         try:
             choices = {
-                int(size): Choice(bool(choice["native"]), {str(k): str(v) for k, v in choice["kernels"].items()})
+                int(size): Choice(
+                    bool(choice["native"]), {str(k): str(v) for k, v in choice["kernels"].items()}
+                )
                 for size, choice in data["choices"].items()
             }
             return cls(str(data["source"]), choices)
