@@ -59,7 +59,8 @@ std::size_t read_batch(const Array& array, const char* what, std::size_t feature
   return array.shape(0);
 }
 
-void check_count(const Program& program, const Arrays& inputs, const Arrays& outputs) {
+void check_call(const Program& program, const Arrays& inputs, const Arrays& outputs, int threads) {
+  if (threads < 1) throw std::invalid_argument("threads is " + std::to_string(threads) + "; give at least 1");
   const std::size_t in = program.inputs().size(), out = program.outputs().size();
   if (inputs.size() != in || outputs.size() != out)
     throw std::invalid_argument("the program has " + std::to_string(in) + " inputs and " + std::to_string(out) +
@@ -69,7 +70,7 @@ void check_count(const Program& program, const Arrays& inputs, const Arrays& out
 
 void run(const Program& program, nb::handle given, nb::handle made, int threads) {
   const Arrays inputs(given, false, "input"), outputs(made, true, "output");
-  check_count(program, inputs, outputs);
+  check_call(program, inputs, outputs, threads);
   std::vector<const float*> from(inputs.size());
   std::vector<float*> to(outputs.size());
   const std::size_t batch = read_batch(inputs[0], "input", program.layouts()[program.inputs()[0]].features());
@@ -93,7 +94,7 @@ void run(const Program& program, nb::handle given, nb::handle made, int threads)
 // The kernels' own layout: arrays [tiles, features, lanes].
 void run_tiles(const Program& program, nb::handle given, nb::handle made, int threads) {
   const Arrays inputs(given, false, "input"), outputs(made, true, "output");
-  check_count(program, inputs, outputs);
+  check_call(program, inputs, outputs, threads);
   std::vector<const float*> from(inputs.size());
   std::vector<float*> to(outputs.size());
   std::size_t tiles = 0, lanes = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <utility>
 
 #include "denormals.h"
@@ -47,6 +48,8 @@ Program::Program(InstructionSet set, std::size_t widest, std::vector<Layout> lay
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)) {
   place_values();
+  for (const Layout& layout : layouts_)
+    if (layout.height * layout.width > 1) most_alone_ = 1;
 }
 
 // Greedy: each value takes the smallest stretch that is free and large enough, or makes the largest free one larger.
@@ -165,62 +168,57 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
   }
 }
 
-void Program::run(const float* const* inputs, float* const* outputs, std::size_t batch, int threads) const {
-  const Call call{inputs, outputs, batch, false};
-  struct Piece {
-    std::size_t first, lanes;
+void Program::run_all(const Call& call, std::size_t lanes, std::size_t rest, int threads) const {
+  const std::size_t whole = call.batch / lanes, left = call.batch % lanes;
+  const std::size_t tiles = whole + (left + rest - 1) / rest;
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr failure;
+  const auto work = [&] {
+    const Denormals exact(false);
+    try {
+      std::unique_ptr<Arena> arena;
+      std::size_t held = 0;
+      for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
+        const std::size_t width = i < whole ? lanes : rest;
+        if (held != width) {
+          if (arena != nullptr) put_arena(std::move(arena), held);
+          arena = take_arena(width);
+          held = width;
+        }
+        run_tile(call, i < whole ? i * lanes : whole * lanes + (i - whole) * rest, width, *arena);
+      }
+      if (arena != nullptr) put_arena(std::move(arena), held);
+    } catch (...) {  // no memory for an arena; a thread of the pool must not end by it
+      if (!failed.exchange(true)) failure = std::current_exception();
+      next.store(tiles, std::memory_order_relaxed);
+    }
   };
-  // Whole tiles of the widest kind; what is left goes into the narrowest tile that holds it. The cuts do not depend on the
-  // number of threads.
-  const std::size_t whole = batch / widest_, left = batch % widest_;
+  if (threads > 1 && tiles > 1) {
+    run_on_threads(static_cast<int>(std::min<std::size_t>(threads, tiles)), work);
+  } else {
+    work();
+  }
+  if (failed) std::rethrow_exception(failure);
+}
+
+void Program::run(const float* const* inputs, float* const* outputs, std::size_t batch, int threads) const {
+  // Whole tiles of the widest kind; what is left goes into the narrowest tile that holds it, or is run sample by sample. The
+  // cuts do not depend on the number of threads.
+  const std::size_t left = batch % widest_;
   std::size_t rest = widest_;
   for (const std::size_t lanes : kTileLanes)
     if (left <= lanes) {
       rest = std::min(rest, lanes);
       break;
     }
-  const std::size_t tiles = whole + (left > 0);
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    const Denormals exact(false);
-    std::unique_ptr<Arena> arena;
-    std::size_t held = 0;
-    for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
-      const std::size_t lanes = i < whole ? widest_ : rest;
-      if (held != lanes) {
-        if (arena != nullptr) put_arena(std::move(arena), held);
-        arena = take_arena(lanes);
-        held = lanes;
-      }
-      run_tile(call, i * widest_, lanes, *arena);
-    }
-    if (arena != nullptr) put_arena(std::move(arena), held);
-  };
-  if (threads > 1 && tiles > 1) {
-    run_on_threads(static_cast<int>(std::min<std::size_t>(threads, tiles)), work);
-  } else {
-    work();
-  }
+  if (left <= most_alone_) rest = 1;
+  run_all({inputs, outputs, batch, false}, widest_, rest, threads);
 }
 
 void Program::run_tiles(const float* const* inputs, float* const* outputs, std::size_t tiles, std::size_t lanes,
                         int threads) const {
-  const Call call{inputs, outputs, tiles * lanes, true};
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    const Denormals exact(false);
-    std::unique_ptr<Arena> arena;
-    for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
-      if (arena == nullptr) arena = take_arena(lanes);
-      run_tile(call, i * lanes, lanes, *arena);
-    }
-    if (arena != nullptr) put_arena(std::move(arena), lanes);
-  };
-  if (threads > 1 && tiles > 1) {
-    run_on_threads(static_cast<int>(std::min<std::size_t>(threads, tiles)), work);
-  } else {
-    work();
-  }
+  run_all({inputs, outputs, tiles * lanes, true}, lanes, lanes, threads);
 }
 
 }  // namespace dwf

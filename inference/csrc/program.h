@@ -49,6 +49,8 @@ class Program {
   std::size_t floats(std::size_t lanes) const;
   std::unique_ptr<Arena> take_arena(std::size_t lanes) const;
   void put_arena(std::unique_ptr<Arena> arena, std::size_t lanes) const;
+  // Whole tiles of `lanes` samples, and the others by `rest`.
+  void run_all(const Call& call, std::size_t lanes, std::size_t rest, int threads) const;
   void run_tile(const Call& call, std::size_t first, std::size_t lanes, Arena& arena) const;
 
   const InstructionSet set_;
@@ -58,6 +60,8 @@ class Program {
   const std::vector<int> inputs_, outputs_;
   std::vector<std::size_t> offsets_;  // of each value in an arena, in positions
   std::size_t positions_ = 0;         // of all values together
+  // Samples that are faster one by one than in a tile that is mostly empty; images are not.
+  std::size_t most_alone_ = 3;
   mutable ArenaPool arenas_[4];       // by lanes, as in kTileLanes
 };
 

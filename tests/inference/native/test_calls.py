@@ -151,6 +151,11 @@ def test_lets_go_of_buffers(made, size):
     memory.extend(b"x")  # a BufferError if anything still held it
 
 
+def test_refuses_no_threads(made):
+    with pytest.raises(ValueError, match="threads is 0"):
+        linear.call(made, batch_of(4), OUT, threads=0)
+
+
 def test_unknown_instruction_set():
     with pytest.raises(ValueError, match="no instruction set"):
         _native.Builder("mmx")
