@@ -51,7 +51,8 @@ def write_report(records: Records, out: Path) -> None:
         "Made by `python -m benchmarks.conv` from `conv.jsonl`. " + records.provenance(),
         """
 Speed-up over the fastest of torch, onnxruntime and OpenVINO in float32, one thread, called from Python
-with NCHW in and out. Medians over rounds in which every way takes its turn. All times are in `conv.csv`.
+with NCHW in and out. Medians over rounds in which every way takes its turn: a call that is not timed,
+then calls for some milliseconds. All times are in `conv.csv`.
 
 ## Limits
 
@@ -70,7 +71,7 @@ batch 1; at or below {BREAK_EVEN} was asked for.
             f"## Batch {batch}\n",
             "Sparse kernel; AVX-512, with AVX2 in brackets.\n",
             _overview(records, batch, "sparse"),
-            "\nDense kernel of the engine, for layers where the sparse one loses.\n",
+            "\nDense kernel of the engine (AVX-512), for layers where the sparse one loses.\n",
             _overview(records, batch, "dense"),
             "",
         ]

@@ -7,12 +7,12 @@ namespace dwf {
 namespace DWF_ISA {
 namespace {
 
-// Sums are kept in registers: kDenseChannels output channels by some columns. An input is loaded once for all channels, a
-// weight once for all columns.
+// Sums are kept in registers: kDenseChannels output channels by some positions, which are rows by columns. An input is
+// loaded once for all channels, a weight once for all positions.
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr std::size_t kMostColumns = 6;
+constexpr std::size_t kMostPositions = 6;
 #else
-constexpr std::size_t kMostColumns = 2;
+constexpr std::size_t kMostPositions = 2;
 #endif
 
 struct Channels {
@@ -23,54 +23,78 @@ struct Channels {
   float low, high;
 };
 
-template <std::size_t kChannels, std::size_t kColumns>
-void block(const Channels& channels, const Field& field, const float* from, const float* added,
-           std::size_t added_channel, float* to) {
-  Lanes sums[kChannels][kColumns];
+struct Place {
+  const float* from;
+  const float* added;
+  std::size_t added_channel, added_row;
+  float* to;
+};
+
+template <std::size_t kChannels, std::size_t kRows, std::size_t kColumns>
+void block(const Channels& channels, const Field& field, const Place& place) {
+  Lanes sums[kChannels][kRows][kColumns];
   for (std::size_t c = 0; c < kChannels; ++c)
-    for (std::size_t x = 0; x < kColumns; ++x) {
-      sums[c][x] = broadcast(channels.bias[c]);
-      if (added != nullptr) sums[c][x] += load(added + c * added_channel + x * field.run);
-    }
-  const std::size_t from_column = field.from_column, unit = field.unit;
+    for (std::size_t y = 0; y < kRows; ++y)
+      for (std::size_t x = 0; x < kColumns; ++x) {
+        sums[c][y][x] = broadcast(channels.bias[c]);
+        if (place.added != nullptr)
+          sums[c][y][x] += load(place.added + c * place.added_channel + y * place.added_row + x * field.run);
+      }
+  const std::size_t from_row = field.from_row, from_column = field.from_column, unit = field.unit;
   const float* weight = channels.weights;
   const std::uint32_t* const end = channels.offsets + channels.size;
   for (const std::uint32_t* offset = channels.offsets; offset != end; ++offset, weight += kChannels) {
-    const float* const column = from + *offset * unit;
+    const float* const corner = place.from + *offset * unit;
     Lanes weights[kChannels];
 #pragma GCC unroll 8
     for (std::size_t c = 0; c < kChannels; ++c) weights[c] = broadcast(weight[c]);
 #pragma GCC unroll 8
-    for (std::size_t x = 0; x < kColumns; ++x) {
-      const Lanes lanes = load(column + x * from_column);
+    for (std::size_t y = 0; y < kRows; ++y)
 #pragma GCC unroll 8
-      for (std::size_t c = 0; c < kChannels; ++c) sums[c][x] += weights[c] * lanes;
-    }
+      for (std::size_t x = 0; x < kColumns; ++x) {
+        const Lanes lanes = load(corner + y * from_row + x * from_column);
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < kChannels; ++c) sums[c][y][x] += weights[c] * lanes;
+      }
   }
   const Lanes low = broadcast(channels.low), high = broadcast(channels.high);
   for (std::size_t c = 0; c < kChannels; ++c)
-    for (std::size_t x = 0; x < kColumns; ++x)
-      store(to + c * field.to_channel + x * field.run, at_most(at_least(sums[c][x], low), high));
+    for (std::size_t y = 0; y < kRows; ++y)
+      for (std::size_t x = 0; x < kColumns; ++x)
+        store(place.to + c * field.to_channel + y * field.to_row + x * field.run,
+              at_most(at_least(sums[c][y][x], low), high));
 }
 
-using Block = void (*)(const Channels&, const Field&, const float*, const float*, std::size_t, float*);
+using Block = void (*)(const Channels&, const Field&, const Place&);
 
-// By columns, less one.
+template <std::size_t kChannels, std::size_t kRows, std::size_t kColumns>
+constexpr Block pick() {
+  if constexpr (kRows * kColumns <= kMostPositions)
+    return block<kChannels, kRows, kColumns>;
+  else
+    return nullptr;
+}
+
+// By rows and columns, less one.
 struct Blocks {
-  Block of[kMostColumns];
+  Block of[kMostPositions][kMostPositions];
 };
 
-template <std::size_t kChannels, std::size_t... kColumns>
-constexpr Blocks all(std::index_sequence<kColumns...>) {
-  return {{block<kChannels, kColumns + 1>...}};
+template <std::size_t kChannels, std::size_t... kShape>
+constexpr Blocks all(std::index_sequence<kShape...>) {
+  Blocks blocks{};
+  ((blocks.of[kShape / kMostPositions][kShape % kMostPositions] =
+        pick<kChannels, kShape / kMostPositions + 1, kShape % kMostPositions + 1>()),
+   ...);
+  return blocks;
 }
 
-constexpr Blocks kBlocks = all<kDenseChannels>(std::make_index_sequence<kMostColumns>{});
-constexpr Blocks kSingle = all<1>(std::make_index_sequence<kMostColumns>{});
+constexpr Blocks kBlocks = all<kDenseChannels>(std::make_index_sequence<kMostPositions * kMostPositions>{});
+constexpr Blocks kSingle = all<1>(std::make_index_sequence<kMostPositions * kMostPositions>{});
 
-// All output channels of a panel, at some columns of one row.
-void columns(const DensePanel& panel, std::size_t size, const Field& field, const float* from, const Ends& ends,
-             const float* added, std::size_t added_channel, float* to) {
+// All output channels of a panel, at some positions.
+void positions(const DensePanel& panel, std::size_t rows, std::size_t columns, const Field& field, const Ends& ends,
+               Place place) {
   Channels channels{panel.size, panel.offsets, panel.weights, {}, -__builtin_inff(), __builtin_inff()};
   if (panel.closes) channels.low = ends.low, channels.high = ends.high;
   std::size_t step;
@@ -78,35 +102,42 @@ void columns(const DensePanel& panel, std::size_t size, const Field& field, cons
     step = panel.channels - c >= kDenseChannels ? kDenseChannels : 1;
     for (std::size_t k = 0; k < step; ++k)
       channels.bias[k] = panel.opens && ends.bias != nullptr ? ends.bias[panel.first + c + k] : 0.0f;
-    const Blocks& blocks = step == kDenseChannels ? kBlocks : kSingle;
-    blocks.of[size - 1](channels, field, from, added == nullptr ? nullptr : added + c * added_channel, added_channel,
-                        to + c * field.to_channel);
+    (step == kDenseChannels ? kBlocks : kSingle).of[rows - 1][columns - 1](channels, field, place);
+    if (place.added != nullptr) place.added += step * place.added_channel;
+    place.to += step * field.to_channel;
     channels.weights += step * panel.size;
   }
 }
+
+std::size_t pieces(std::size_t size, std::size_t most) { return (size + most - 1) / most; }
 
 }  // namespace
 
 void dense_conv(const DensePanel* panels, std::size_t count, const Field& field, const float* from, const Ends& ends,
                 float* to) {
-  const std::size_t across = (field.columns + kMostColumns - 1) / kMostColumns;
+  const std::size_t across = pieces(field.columns, kMostPositions), widest = pieces(field.columns, across);
+  const std::size_t down = pieces(field.rows, kMostPositions / widest);
   for (std::size_t line = 0; line < field.run; line += kRun)
-    for (std::size_t row = 0; row < field.rows; ++row)
+    for (std::size_t j = 0; j < down; ++j) {
+      const std::size_t top = field.rows * j / down, rows = field.rows * (j + 1) / down - top;
       for (std::size_t i = 0; i < across; ++i) {
-        const std::size_t left = field.columns * i / across, size = field.columns * (i + 1) / across - left;
+        const std::size_t left = field.columns * i / across, columns = field.columns * (i + 1) / across - left;
         for (std::size_t part = line; part < line + kRun; part += kLanes)
           for (const DensePanel* panel = panels; panel < panels + count; ++panel) {
-            float* const target = to + panel->first * field.to_channel + row * field.to_row + left * field.run + part;
-            const float* added = nullptr;
+            Place place{from + top * field.from_row + left * field.from_column + part, nullptr, field.added_channel,
+                        field.added_row,
+                        to + panel->first * field.to_channel + top * field.to_row + left * field.run + part};
             if (!panel->opens) {
-              added = target;
+              place.added = place.to;
+              place.added_channel = field.to_channel;
+              place.added_row = field.to_row;
             } else if (ends.added != nullptr) {
-              added = ends.added + panel->first * field.added_channel + row * field.added_row + left * field.run + part;
+              place.added = ends.added + panel->first * field.added_channel + top * field.added_row + left * field.run + part;
             }
-            columns(*panel, size, field, from + row * field.from_row + left * field.from_column + part, ends, added,
-                    panel->opens ? field.added_channel : field.to_channel, target);
+            positions(*panel, rows, columns, field, ends, place);
           }
       }
+    }
 }
 
 }  // namespace DWF_ISA
