@@ -10,11 +10,17 @@ class Rule(Enum):
     ADAM = 2
     AMSGRAD = 3
 
+class Storage(Enum):
+    FULL = 0
+    TIED = 1
+    EPHEMERAL = 2
+
 class Options:
     @staticmethod
     def make(
         *,
         rule: Rule,
+        storage: Storage,
         depth: int,
         lr: float,
         penalty: float,
@@ -53,7 +59,7 @@ class Reader:
         self,
         parameters: list[Tensor],
         states: dict[Tensor, dict[str, Any]],
-        factors: list[str],
+        kept: list[str],
         moments: list[list[str]],
         counts: list[str],
         min_ndim: int,

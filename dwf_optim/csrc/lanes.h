@@ -45,6 +45,15 @@ DWF_INLINE Lanes magnitude(Lanes lanes) {
   return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(lanes) & 0x7fffffff);
 }
 
+DWF_INLINE Lanes with_sign(Lanes lanes, Lanes of) {
+  const Mask sign = reinterpret_cast<Mask>(of) & ~0x7fffffff;
+  return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(magnitude(lanes)) | sign);
+}
+
+DWF_INLINE Lanes times_sign(Lanes lanes, Lanes of) {
+  return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(lanes) ^ (reinterpret_cast<Mask>(of) & ~0x7fffffff));
+}
+
 DWF_INLINE bool any(Mask mask) {
   std::int32_t found = 0;
   for (std::size_t i = 0; i < kLanes; ++i) found |= mask[i];

@@ -45,7 +45,7 @@ void count_step(std::vector<Slot>& slots, const Options& options) {
   if (!counts_steps(options.rule)) return;
   float last = 0, rate = 0, root = 0;
   for (Slot& slot : slots) {
-    for (int d = 0; d < options.depth; ++d) {
+    for (int d = 0; d < options.parts; ++d) {
       const float step = *slot.counts[d] += 1;
       if (step != last) {  // nearly all have the same count
         rate = static_cast<float>(options.exact_lr / (1 - std::pow(options.exact_beta1, step)));

@@ -27,17 +27,20 @@ bool fill(Slot& slot, const Reader& reader, PyObject* parameter, PyObject* grad,
   View weight, gradient;
   if (!reader.read(parameter, weight) || weight.ndim < min_ndim || !is_dense(weight)) return false;
   if (!reader.read(grad, gradient) || !same_layout(gradient, weight)) return false;
-  const std::size_t depth = keys.factors.size();
+  // The weight is the only thing to take its root from.
+  if (keys.kept.empty() && weight.type != Type::f32) return false;
+  const std::size_t parts = keys.kept.empty() ? 1 : keys.kept.size();
   // A key more than ours is something that this base or another has left, and that a step might have to heed.
-  const std::size_t expected = depth * (1 + keys.moments.size()) + keys.counts.size();
+  const std::size_t expected = keys.kept.size() + parts * keys.moments.size() + keys.counts.size();
   if (static_cast<std::size_t>(PyDict_GET_SIZE(state)) != expected) return false;
   slot.size = weight.size;
   slot.weight = weight.data;
   slot.weight_type = weight.type;
   slot.grad = gradient.data;
   slot.grad_type = gradient.type;
-  for (std::size_t d = 0; d < depth; ++d) {
-    if ((slot.factors[d] = find(reader, state, keys.factors[d], weight)) == nullptr) return false;
+  for (std::size_t d = 0; d < keys.kept.size(); ++d)
+    if ((slot.factors[d] = find(reader, state, keys.kept[d], weight)) == nullptr) return false;
+  for (std::size_t d = 0; d < parts; ++d) {
     for (std::size_t k = 0; k < keys.moments.size(); ++k)
       if ((slot.moments[k][d] = find(reader, state, keys.moments[k][d], weight)) == nullptr) return false;
     if (!keys.counts.empty() && (slot.counts[d] = find_count(reader, state, keys.counts[d])) == nullptr) return false;
