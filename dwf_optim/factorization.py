@@ -166,11 +166,11 @@ def base_options(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _init(value: object, storage: str) -> str:
-    allowed = STORAGES[storage].inits
+    mode = STORAGES[storage]
     if value is None:
-        return allowed[0]
+        return mode.init
     _one_of("init", value, tuple(INITS))
-    if value not in allowed:
+    if value != mode.init and not mode.any_init:
         raise ValueError(
             f"storage={storage!r} has one root for all factors of a weight, so they start balanced: "
             f"leave init out, or give init='balanced', not {value!r}; or use storage='full'"

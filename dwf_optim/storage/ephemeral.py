@@ -30,7 +30,8 @@ class Ephemeral(Storage):
     """What `Tied` does, without the root: the weight is all there is."""
 
     name = "ephemeral"
-    inits = ("balanced",)
+    init = "balanced"
+    any_init = False
     all_zero = "which one root a weight cannot leave: it stays zero; storage='full' would train it"
 
     @override

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from dwf_optim.factors import factor_gradients, flush_dead, match, product
-from dwf_optim.init import INITS, factorize
+from dwf_optim.init import factorize
 from dwf_optim.state import Part, State, elementwise, factor_key
 from dwf_optim.storage.mode import Storage
 
@@ -18,7 +18,8 @@ class Full(Storage):
     """``D`` factors a weight: any start, any elementwise base, any dtype."""
 
     name = "full"
-    inits = tuple(INITS)
+    init = "preserve"
+    any_init = True
     all_zero = (
         "which factors cannot leave by themselves: one factor starts at zero and the others do not, so "
         "that it trains"

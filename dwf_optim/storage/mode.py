@@ -20,12 +20,14 @@ class Storage(ABC):
 
     Attributes:
         name: In the registry.
-        inits: Initializations that go with it; the first is the default.
+        init: The initialization where none is asked for.
+        any_init: Whether others go with it too.
         all_zero: What becomes of a tensor that is all zero at the start.
     """
 
     name: ClassVar[str]
-    inits: ClassVar[tuple[str, ...]]
+    init: ClassVar[str]
+    any_init: ClassVar[bool]
     all_zero: ClassVar[str]
 
     # ------------------------------------------------------------------ what it takes

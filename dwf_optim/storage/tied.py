@@ -20,7 +20,8 @@ class Tied(Storage):
     """The root of `dwf_optim.roots`: what ``init="balanced"`` does with every factor kept."""
 
     name = "tied"
-    inits = ("balanced",)
+    init = "balanced"
+    any_init = False
     all_zero = "which one root a weight cannot leave: it stays zero; storage='full' would train it"
 
     @override
