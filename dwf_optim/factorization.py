@@ -168,9 +168,9 @@ def base_options(group: Mapping[str, Any]) -> dict[str, Any]:
 def _init(value: object, storage: str) -> str:
     mode = STORAGES[storage]
     if value is None:
-        return mode.init
+        return mode.default_init
     _one_of("init", value, tuple(INITS))
-    if value != mode.init and not mode.any_init:
+    if not (mode.any_init or value == mode.default_init):
         raise ValueError(
             f"storage={storage!r} has one root for all factors of a weight, so they start balanced: "
             f"leave init out, or give init='balanced', not {value!r}; or use storage='full'"

@@ -45,9 +45,9 @@ void multiply_half(Factors<D> factors, std::size_t size, std::uint16_t* out) {
 }
 
 template <int D>
-bool agrees(Factors<D> factors, std::size_t size, const float* weight) {
+bool agrees(Factors<D> factors, std::size_t begin, std::size_t end, const float* weight) {
   Mask differing{};
-  for (std::size_t i = 0; i < size; i += kLanes) {
+  for (std::size_t i = begin; i < end; i += kLanes) {
     const Lanes now = load(weight + i), held = product<D>(factors, i);
     // NaN is unequal to itself; that both are NaN is no difference.
     differing |= (now != held) & ((now == now) | (held == held));
@@ -104,17 +104,30 @@ DWF_INLINE void update(const Tile<D, R>& tile, const Options& o, const Slot& slo
   }
 }
 
-// Steps whole lanes, or nothing if the weight is not the product of its factors: compared first, written last.
+// Steps whole lanes from begin on, up to the first whose weight is not, to the bit, the product of its factors; to the
+// end where they are not compared. Returns where it stopped.
+template <int D, Rule R, bool kCompare>
+std::size_t update_while_same(const Tile<D, R>& tile, const Options& options, const Slot& slot, const float* grad,
+                              const float* weight, std::size_t begin, std::size_t end) {
+  const Denormals mode(options.flush);
+  for (std::size_t i = begin; i < end; i += kLanes) {
+    if (kCompare && !same_bits(load(weight + i), product<D>(tile.factors, i))) return i;
+    update<D, R>(tile, options, slot, grad, i);
+  }
+  return end;
+}
+
+// Steps whole lanes and returns how many elements; it stops where the weight is not the product of its factors.
 template <int D, Rule R>
-[[gnu::noinline]] bool step_tile(const Slot& slot, const Options& options, std::size_t begin, std::size_t size) {
+std::size_t step_tile(const Slot& slot, const Options& options, std::size_t begin, std::size_t size) {
   const Tile<D, R> tile(slot, begin);
   float* const weight = static_cast<float*>(slot.weight) + begin;
   std::uint16_t* const half_weight = static_cast<std::uint16_t*>(slot.weight) + begin;
-  if (options.compare) {
-    const bool same = slot.weight_type == Type::f32    ? agrees<D>(tile.factors, size, weight)
-                      : slot.weight_type == Type::bf16 ? agrees_half<D, Bf16>(tile.factors, size, half_weight)
-                                                       : agrees_half<D, F16>(tile.factors, size, half_weight);
-    if (!same) return false;
+  const bool is_half = slot.weight_type != Type::f32;
+  if (options.compare && is_half) {
+    const bool same = slot.weight_type == Type::bf16 ? agrees_half<D, Bf16>(tile.factors, size, half_weight)
+                                                     : agrees_half<D, F16>(tile.factors, size, half_weight);
+    if (!same) return 0;
   }
   float widened[kTile];
   const float* grad = widened;
@@ -124,22 +137,28 @@ template <int D, Rule R>
     case Type::bf16: widen<Bf16>(half_grad, size, widened); break;
     case Type::f16: widen<F16>(half_grad, size, widened); break;
   }
-  {
-    const Denormals mode(options.flush);
-    for (std::size_t i = 0; i < size; i += kLanes) update<D, R>(tile, options, slot, grad, i);
+  std::size_t done = 0;
+  if (options.compare && !is_half) {
+    done = update_while_same<D, R, true>(tile, options, slot, grad, weight, 0, size);
+    // Flushed denormals, zeros of another sign and NaN differ in bits and may still agree.
+    if (done < size && !agrees<D>(tile.factors, done, size, weight)) {
+      multiply<D>(tile.factors, done, weight);
+      return done;
+    }
   }
+  update_while_same<D, R, false>(tile, options, slot, grad, weight, done, size);
   switch (slot.weight_type) {
     case Type::f32: multiply<D>(tile.factors, size, weight); break;
     case Type::bf16: multiply_half<D, Bf16>(tile.factors, size, half_weight); break;
     case Type::f16: multiply_half<D, F16>(tile.factors, size, half_weight); break;
   }
-  return true;
+  return size;
 }
 
 // The same for less than a register's width, on a copy filled up with zeros: so the arithmetic of an element does not
 // depend on where it stands.
 template <int D, Rule R>
-bool step_rest(const Slot& slot, const Options& options, std::size_t begin, std::size_t size) {
+std::size_t step_rest(const Slot& slot, const Options& options, std::size_t begin, std::size_t size) {
   constexpr int M = moments_of(R);
   const std::size_t weight_bytes = bytes_of(slot.weight_type), grad_bytes = bytes_of(slot.grad_type);
   float factors[D][kLanes] = {}, moments[M > 0 ? M : 1][D][kLanes] = {}, weight[kLanes] = {}, grad[kLanes] = {};
@@ -157,13 +176,13 @@ bool step_rest(const Slot& slot, const Options& options, std::size_t begin, std:
       copy.moments[k][d] = moments[k][d];
     }
   }
-  if (!step_tile<D, R>(copy, options, 0, kLanes)) return false;
+  if (step_tile<D, R>(copy, options, 0, kLanes) == 0) return 0;
   std::memcpy(outside, weight, size * weight_bytes);
   for (int d = 0; d < D; ++d) {
     std::memcpy(slot.factors[d] + begin, factors[d], size * sizeof(float));
     for (int k = 0; k < M; ++k) std::memcpy(slot.moments[k][d] + begin, moments[k][d], size * sizeof(float));
   }
-  return true;
+  return size;
 }
 
 template <int D, Rule R>
@@ -172,10 +191,10 @@ std::size_t step(const Slot& slot, const Options& options, std::size_t begin, st
   while (begin < end) {
     const std::size_t left = end - begin, whole = left < kTile ? left / kLanes * kLanes : kTile;
     const std::size_t size = whole > 0 ? whole : left;
-    const bool stepped =
+    const std::size_t stepped =
         whole > 0 ? step_tile<D, R>(slot, options, begin, size) : step_rest<D, R>(slot, options, begin, size);
-    if (!stepped) return begin;
-    begin += size;
+    begin += stepped;
+    if (stepped < size) return begin;
   }
   return end;
 }

@@ -60,6 +60,18 @@ DWF_INLINE bool any(Mask mask) {
   return found != 0;
 }
 
+// Whether two registers hold the same bits.
+DWF_INLINE bool same_bits(Lanes a, Lanes b) {
+#if defined(__AVX512F__)
+  return _mm512_cmpneq_epi32_mask(_mm512_castps_si512(a), _mm512_castps_si512(b)) == 0;
+#elif defined(__AVX__)
+  const __m256 differing = _mm256_xor_ps(a, b);
+  return _mm256_testz_si256(_mm256_castps_si256(differing), _mm256_castps_si256(differing)) != 0;
+#else
+  return !any(reinterpret_cast<Mask>(a) ^ reinterpret_cast<Mask>(b));
+#endif
+}
+
 DWF_INLINE Lanes zero_where(Mask mask, Lanes lanes) {
   return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(lanes) & ~mask);
 }

@@ -16,23 +16,20 @@ from typing_extensions import override
 
 from dwf_optim.base import Engine
 from dwf_optim.factors import flush_dead, product, zero_where
-from dwf_optim.roots import balanced_factors, root_gradient, root_of
+from dwf_optim.roots import balanced_factors, root_of
 from dwf_optim.sharding import local, place
-from dwf_optim.state import ROOT, Part, State, elementwise
-from dwf_optim.storage.mode import Storage
+from dwf_optim.state import State, elementwise
 from dwf_optim.storage.parity import mirror_
+from dwf_optim.storage.rooted import Rooted
 
 _BASES = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 _DTYPES = (torch.float32, torch.float64)
 
 
-class Ephemeral(Storage):
+class Ephemeral(Rooted):
     """What `Tied` does, without the root: the weight is all there is."""
 
     name = "ephemeral"
-    init = "balanced"
-    any_init = False
-    all_zero = "which one root a weight cannot leave: it stays zero; storage='full' would train it"
 
     @override
     def check_base(self, engine: Engine) -> None:
@@ -56,10 +53,6 @@ class Ephemeral(Storage):
     @override
     def keys(self, depth: int) -> list[str]:
         return []
-
-    @override
-    def parts(self, depth: int) -> Sequence[Part]:
-        return (ROOT,)
 
     @override
     def make(
@@ -91,18 +84,6 @@ class Ephemeral(Storage):
         shaped = (v for v in state if isinstance(v, Tensor) and v.shape == weight.shape)
         root = torch.empty_like(next(shaped, weight))
         return [root.copy_(root_of(weight, depth))]
-
-    @override
-    def gradients(
-        self,
-        stepped: Sequence[Tensor],
-        weight: Tensor,
-        grad: Tensor,
-        penalty: float,
-        depth: int,
-        out: Sequence[Tensor] | None,
-    ) -> list[Tensor]:
-        return [root_gradient(stepped[0], weight, grad, penalty, depth, out[0] if out else None)]
 
     @override
     def finish(

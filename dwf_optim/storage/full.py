@@ -18,7 +18,7 @@ class Full(Storage):
     """``D`` factors a weight: any start, any elementwise base, any dtype."""
 
     name = "full"
-    init = "preserve"
+    default_init = "preserve"
     any_init = True
     all_zero = (
         "which factors cannot leave by themselves: one factor starts at zero and the others do not, so "

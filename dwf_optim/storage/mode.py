@@ -20,13 +20,13 @@ class Storage(ABC):
 
     Attributes:
         name: In the registry.
-        init: The initialization where none is asked for.
-        any_init: Whether others go with it too.
+        default_init: Initialization where none is asked for.
+        any_init: Whether another may be asked for.
         all_zero: What becomes of a tensor that is all zero at the start.
     """
 
     name: ClassVar[str]
-    init: ClassVar[str]
+    default_init: ClassVar[str]
     any_init: ClassVar[bool]
     all_zero: ClassVar[str]
 

@@ -10,19 +10,16 @@ from typing_extensions import override
 
 from dwf_optim.base import Engine
 from dwf_optim.factors import flush_dead
-from dwf_optim.roots import balanced_factors, nearest_root, power, root_gradient
+from dwf_optim.roots import balanced_factors, nearest_root, power
 from dwf_optim.sharding import local, place
-from dwf_optim.state import ROOT, Part, State, elementwise
-from dwf_optim.storage.mode import Storage
+from dwf_optim.state import ROOT, State, elementwise
+from dwf_optim.storage.rooted import Rooted
 
 
-class Tied(Storage):
+class Tied(Rooted):
     """The root of `dwf_optim.roots`: what ``init="balanced"`` does with every factor kept."""
 
     name = "tied"
-    init = "balanced"
-    any_init = False
-    all_zero = "which one root a weight cannot leave: it stays zero; storage='full' would train it"
 
     @override
     def check_base(self, engine: Engine) -> None:
@@ -36,10 +33,6 @@ class Tied(Storage):
     @override
     def keys(self, depth: int) -> list[str]:
         return [ROOT]
-
-    @override
-    def parts(self, depth: int) -> Sequence[Part]:
-        return (ROOT,)
 
     @override
     def make(
@@ -63,18 +56,6 @@ class Tied(Storage):
         root = nearest_root(weight, depth)
         # At even depth the sign tells on which side of zero the root is, with the base's state.
         return [root if depth % 2 else root.copysign_(kept[0])]
-
-    @override
-    def gradients(
-        self,
-        stepped: Sequence[Tensor],
-        weight: Tensor,
-        grad: Tensor,
-        penalty: float,
-        depth: int,
-        out: Sequence[Tensor] | None,
-    ) -> list[Tensor]:
-        return [root_gradient(stepped[0], weight, grad, penalty, depth, out[0] if out else None)]
 
     @override
     def finish(
