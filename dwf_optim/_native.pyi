@@ -51,10 +51,27 @@ class Table:
         ranges: Sequence[tuple[int, int, int]] | None = ...,
     ) -> list[tuple[int, int, int]]: ...
 
+class TorchC:
+    def __init__(
+        self,
+        functions: Sequence[int],
+        constants: Sequence[int],
+        example: Tensor,
+        implementation: int,
+        storage: int,
+    ) -> None: ...
+
 class Reader:
     def __init__(
-        self, types: tuple[type, ...], dtypes: tuple[Any, ...], strided: Any, exchange: object
+        self,
+        types: tuple[type, ...],
+        dtypes: tuple[Any, ...],
+        strided: Any,
+        torch: TorchC,
+        examples: list[Tensor],
     ) -> None: ...
+    @property
+    def by_functions(self) -> bool: ...
     def collect(
         self,
         parameters: list[Tensor],

@@ -101,9 +101,14 @@ NB_MODULE(_native, m) {
       .def_ro("weights", &Table::weights)
       .def("step", step_table, "options"_a, "threads"_a, "instruction_set"_a, "compare"_a, "ranges"_a = nb::none(),
            nb::call_guard<nb::gil_scoped_release>());
+  nb::class_<TorchC>(m, "TorchC")
+      .def(nb::init<const std::vector<std::uintptr_t>&, const std::vector<std::int32_t>&, nb::handle, std::uintptr_t,
+                    std::uintptr_t>(),
+           "functions"_a, "constants"_a, "example"_a, "implementation"_a, "storage"_a);
   nb::class_<Reader>(m, "Reader")
-      .def(nb::init<nb::tuple, nb::tuple, nb::object, nb::object>(), "types"_a, "dtypes"_a, "strided"_a,
-           "exchange"_a.none())
+      .def(nb::init<nb::tuple, nb::tuple, nb::object, const TorchC&, nb::list>(), "types"_a, "dtypes"_a, "strided"_a,
+           "torch"_a, "examples"_a)
+      .def_prop_ro("by_functions", &Reader::by_functions)
       .def("collect", collect_by_keys, "parameters"_a, "states"_a, "kept"_a, "moments"_a, "counts"_a, "min_ndim"_a);
   m.def("instruction_sets", instruction_sets);
 }

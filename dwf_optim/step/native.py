@@ -24,12 +24,13 @@ from dwf_optim.factorization import Factorization
 from dwf_optim.outside_writes import take_over
 from dwf_optim.state import State, put_base_states
 from dwf_optim.step import blocked
-from dwf_optim.step.native_rules import DTYPES, TYPES, Keys, flushes_denormals, rule_of, why_not
+from dwf_optim.step.native_reader import reader
+from dwf_optim.step.native_rules import Keys, flushes_denormals, rule_of, why_not
 from dwf_optim.step.slot import Slot, StepOptions
 from dwf_optim.store import FactorStore
 
 if TYPE_CHECKING:
-    from dwf_optim._native import Reader, Table
+    from dwf_optim._native import Table
 
 try:
     from dwf_optim import _native
@@ -107,7 +108,7 @@ def collect(
         _say_that_it_is_missing()
         return None
     keys = Keys.of(rule, factorization.mode, factorization.depth)
-    table = _reader().collect(
+    table = reader().collect(
         params, states, keys.kept, keys.moments, keys.counts, factorization.min_ndim
     )
     return Batch(rule.name, keys, table)
@@ -174,7 +175,7 @@ def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[
     keys = Keys.of(rule, options.mode, options.depth)
     pairs = [_in_one_order(slot, keys, options) for slot in slots]
     states = {weight: state for weight, state in pairs}
-    table = _reader().collect(list(states), states, keys.kept, keys.moments, keys.counts, 0)
+    table = reader().collect(list(states), states, keys.kept, keys.moments, keys.counts, 0)
     _step_table(Batch(rule.name, keys, table), options)
     for index in table.members:
         slot, (weight, state) = slots[index], pairs[index]
@@ -248,13 +249,6 @@ def _follow(
 def _flat(tensor: Tensor) -> Tensor:
     """View a dense tensor in the order of its memory."""
     return tensor.as_strided((tensor.numel(),), (1,))
-
-
-@functools.cache
-def _reader() -> Reader:
-    # Newer versions of torch describe tensors by a C function; of older ones, attributes are read.
-    exchange = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-    return _native.Reader(TYPES, DTYPES, torch.strided, exchange)
 
 
 @functools.cache

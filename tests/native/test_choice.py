@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from dwf_optim import DWFOptimizer, _native
 from dwf_optim.step import native
+from dwf_optim.step.native_reader import reader
 from tests.contract.common import rounding, through_disk
 from tests.helpers import BASES, Base, identical, seeded, step_with
 
@@ -247,11 +248,12 @@ def test_edited_factors_are_stepped_and_not_set_back() -> None:
 
 
 def test_tensors_read_by_their_attributes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How torch older than 2.10 is read."""
+    """How tensors are read where torch's C functions are not found."""
     runs = []
-    for exchange in (Tensor.__dlpack_c_exchange_api__, None):
-        reader = _native.Reader(native.TYPES, native.DTYPES, torch.strided, exchange)
-        monkeypatch.setattr(native, "_reader", lambda reader=reader: reader)
+    for by_functions in (True, False):
+        found = reader(by_functions)
+        assert found.by_functions is by_functions
+        monkeypatch.setattr(native, "reader", lambda found=found: found)
         p = Parameter(
             torch.randn(4, 3, 5, 2, generator=seeded(1)).contiguous(memory_format=torch.channels_last)
         )
