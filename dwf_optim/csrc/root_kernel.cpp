@@ -20,6 +20,11 @@ constexpr int kSideBySide = kRegister == 64 ? 4 : 2;
 constexpr std::size_t kPack = kSideBySide * kLanes;
 using Pack = Lanes[kSideBySide];
 
+// How far ahead memory is asked for, in elements. A step is so much work that the processor, looking ahead by itself, does
+// not see enough of what comes: without asking it takes a third longer.
+constexpr std::size_t kAhead = 256;
+constexpr std::size_t kCacheLine = 16;
+
 // Elements worked on at a time where numbers are converted; see kernel.cpp.
 constexpr std::size_t kTile = 1024;
 static_assert(kTile % kPack == 0, "only the last tile of a slot may have a rest");
@@ -40,6 +45,16 @@ struct Tile {
   Tile(const Slot& slot, std::size_t begin, float* weight, const float* grad) : weight(weight), grad(grad) {
     if constexpr (S == Storage::tied) root = slot.factors[0] + begin;
     for (int k = 0; k < M; ++k) moments[k] = slot.moments[k][0] + begin;
+  }
+
+  // Asks for a pack, which may lie beyond the end.
+  DWF_INLINE_MEMBER void prefetch(std::size_t begin) const {
+    for (std::size_t i = begin; i < begin + kPack; i += kCacheLine) {
+      __builtin_prefetch(weight + i);
+      __builtin_prefetch(grad + i);
+      if constexpr (S == Storage::tied) __builtin_prefetch(root + i);
+      for (int k = 0; k < M; ++k) __builtin_prefetch(moments[k] + i);
+    }
   }
 };
 
@@ -78,7 +93,7 @@ DWF_INLINE bool step_pack(const Tile<R, Storage::tied>& tile, const Options& o, 
 // The same where the root is taken from the weight. The weight is moved by the ratio of the roots, (1 - move / root)^D,
 // so one that does not move keeps its bits, and the error of the root is felt in the size of a move only.
 template <int D, Rule R>
-DWF_INLINE bool step_pack(const Tile<R, Storage::ephemeral>& tile, const Options& o, const Slot& slot,
+DWF_INLINE void step_pack(const Tile<R, Storage::ephemeral>& tile, const Options& o, const Slot& slot,
                           const Depth<D>& depth, const InverseRoot<D>& inverse_root, std::size_t i) {
   constexpr int M = moments_of(R);
   Pack weight, inverse;
@@ -105,7 +120,6 @@ DWF_INLINE bool step_pack(const Tile<R, Storage::ephemeral>& tile, const Options
     const Mask dead = after == Lanes{};  // false for NaN
     for (int k = 0; k < M; ++k) store(tile.moments[k] + at, zero_where(dead, moments[k]));
   }
-  return true;
 }
 
 // Steps whole packs from begin on, up to the first that differs where they are compared. Returns where it stopped.
@@ -115,11 +129,16 @@ DWF_INLINE std::size_t step_while_same(const Tile<R, S>& tile, const Options& op
   const Denormals mode(options.flush);
   const Depth<D> depth(options.depth);
   if constexpr (S == Storage::tied) {
-    for (std::size_t i = begin; i < end; i += kPack)
+    for (std::size_t i = begin; i < end; i += kPack) {
+      tile.prefetch(i + kAhead);
       if (!step_pack<D, R>(tile, options, slot, depth, compare, i)) return i;
+    }
   } else {
     const InverseRoot<D> inverse_root(depth);
-    for (std::size_t i = begin; i < end; i += kPack) step_pack<D, R>(tile, options, slot, depth, inverse_root, i);
+    for (std::size_t i = begin; i < end; i += kPack) {
+      tile.prefetch(i + kAhead);
+      step_pack<D, R>(tile, options, slot, depth, inverse_root, i);
+    }
   }
   return end;
 }
