@@ -95,7 +95,7 @@ DWF_INLINE void update(const Tile<D, R>& tile, const Options& o, const Slot& slo
   for (int d = 0; d < D; ++d) {
     g[d] += o.decay * f[d];
     for (int k = 0; k < M; ++k) moments[d][k] = load(tile.moments[k][d] + i);
-    f[d] = advance<R>(f[d], g[d], moments[d], o, slot.rates[d], slot.roots[d]);
+    f[d] -= move_by<R>(g[d], moments[d], o, slot.rates[d], slot.corrections[d]);
     dead &= magnitude(f[d]) < o.dead;  // false for NaN
   }
   for (int d = 0; d < D; ++d) {

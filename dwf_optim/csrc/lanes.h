@@ -31,7 +31,8 @@ typedef float Lanes __attribute__((vector_size(kRegister)));
 // A comparison of lanes: all bits set where it holds.
 typedef std::int32_t Mask __attribute__((vector_size(kRegister)));
 
-#define DWF_INLINE static inline __attribute__((always_inline))
+#define DWF_INLINE_MEMBER inline __attribute__((always_inline))
+#define DWF_INLINE static DWF_INLINE_MEMBER
 
 DWF_INLINE Lanes load(const float* from) {
   Lanes lanes;
@@ -45,13 +46,10 @@ DWF_INLINE Lanes magnitude(Lanes lanes) {
   return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(lanes) & 0x7fffffff);
 }
 
-DWF_INLINE Lanes with_sign(Lanes lanes, Lanes of) {
-  const Mask sign = reinterpret_cast<Mask>(of) & ~0x7fffffff;
-  return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(magnitude(lanes)) | sign);
-}
+DWF_INLINE Mask sign_bits(Lanes lanes) { return reinterpret_cast<Mask>(lanes) & ~0x7fffffff; }
 
-DWF_INLINE Lanes times_sign(Lanes lanes, Lanes of) {
-  return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(lanes) ^ (reinterpret_cast<Mask>(of) & ~0x7fffffff));
+DWF_INLINE Lanes flip(Lanes lanes, Mask sign_bits) {
+  return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(lanes) ^ sign_bits);
 }
 
 DWF_INLINE bool any(Mask mask) {
@@ -73,7 +71,7 @@ DWF_INLINE bool same_bits(Lanes a, Lanes b) {
 }
 
 DWF_INLINE Lanes zero_where(Mask mask, Lanes lanes) {
-  return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(lanes) & ~mask);
+  return mask ? Lanes{} : lanes;
 }
 
 DWF_INLINE Lanes square_root(Lanes lanes) {

@@ -8,165 +8,206 @@
 #include "half.h"
 #include "kernel.h"
 #include "lanes.h"
+#include "roots.h"
 #include "rule.h"
 
 namespace dwf {
 namespace DWF_ISA {
 namespace {
 
-// Elements worked on at a time; see kernel.cpp.
+// Registers that are stepped side by side: a step is a long chain of results that wait for each other.
+constexpr int kSideBySide = kRegister == 64 ? 4 : 2;
+constexpr std::size_t kPack = kSideBySide * kLanes;
+using Pack = Lanes[kSideBySide];
+
+// How far ahead memory is asked for, in elements. A step is so much work that the processor, looking ahead by itself, does
+// not see enough of what comes: without asking it takes a third longer.
+constexpr std::size_t kAhead = 256;
+constexpr std::size_t kCacheLine = 16;
+
+// Elements worked on at a time where numbers are converted; see kernel.cpp.
 constexpr std::size_t kTile = 1024;
-static_assert(kTile % kLanes == 0, "only the last tile of a slot may have a rest");
+static_assert(kTile % kPack == 0, "only the last tile of a slot may have a rest");
 
-template <int D>
-DWF_INLINE Lanes power(Lanes root) {
-  Lanes raised = root;
-  for (int d = 1; d < D; ++d) raised *= root;
-  return raised;
+DWF_INLINE void load_pack(const float* from, Pack& pack) {
+  for (int n = 0; n < kSideBySide; ++n) pack[n] = load(from + n * kLanes);
 }
 
-// What the root stands for. At even depth the weight keeps its sign.
-template <int D>
-DWF_INLINE Lanes raise(Lanes root, Lanes weight) {
-  return D % 2 ? power<D>(root) : with_sign(power<D>(root), weight);
-}
-
-// 1 - x y^D
-template <int D>
-DWF_INLINE Lanes one_less(Lanes x, Lanes y) {
-  for (int d = 0; d < D; ++d) x *= y;
-  return 1.0f - x;
-}
-
-// |w|^{-1/D} of normal numbers, to a few roundings and without a division. For zero it is finite and means nothing.
-template <int D>
-DWF_INLINE Lanes inverse_root(Lanes size) {
-  // The bits of a float are its logarithm, off by at most 0.043 from what this takes, so h below is at most 3 %. Two
-  // terms of (1 - h)^{-1/D} leave 0.31 h^3 = 9e-6, which one term more squares away.
-  constexpr float kBias = 1065353216.0f - 361007.0f;  // 2^23 (127 - 0.043)
-  const Lanes bits = __builtin_convertvector(reinterpret_cast<Mask>(size), Lanes);
-  Lanes y = reinterpret_cast<Lanes>(__builtin_convertvector(kBias * (1 + 1.0f / D) - bits * (1.0f / D), Mask));
-  Lanes h = one_less<D>(size, y);
-  y *= 1.0f + h * (1.0f / D + h * (float(D + 1) / (2 * D * D)));
-  h = one_less<D>(size, y);
-  return y * (1.0f + h * (1.0f / D));
-}
-
-template <int D, Rule R, Storage S>
+// The tensors of a slot from the first element of a tile on.
+template <Rule R, Storage S>
 struct Tile {
   static constexpr int M = moments_of(R);
+  float* weight;
+  const float* grad;
   float* root = nullptr;
   float* moments[M > 0 ? M : 1];
 
-  Tile(const Slot& slot, std::size_t begin) {
+  Tile(const Slot& slot, std::size_t begin, float* weight, const float* grad) : weight(weight), grad(grad) {
     if constexpr (S == Storage::tied) root = slot.factors[0] + begin;
     for (int k = 0; k < M; ++k) moments[k] = slot.moments[k][0] + begin;
   }
+
+  // Asks for a pack, which may lie beyond the end.
+  DWF_INLINE_MEMBER void prefetch(std::size_t begin) const {
+    for (std::size_t i = begin; i < begin + kPack; i += kCacheLine) {
+      __builtin_prefetch(weight + i);
+      __builtin_prefetch(grad + i);
+      if constexpr (S == Storage::tied) __builtin_prefetch(root + i);
+      for (int k = 0; k < M; ++k) __builtin_prefetch(moments[k] + i);
+    }
+  }
 };
 
-// From the gradient by the weight to the new base state, and to the new root or weight, for the elements in lanes from i on.
-template <int D, Rule R, Storage S>
-DWF_INLINE void update(const Tile<D, R, S>& tile, const Options& o, const Slot& slot, const float* grad, float* weight,
-                       std::size_t i) {
+// Steps the root, the base's state and the weight, a pack of them from i on; nothing if the weight is, in some bit, not
+// what the root stands for. Returns whether it did.
+template <int D, Rule R>
+DWF_INLINE bool step_pack(const Tile<R, Storage::tied>& tile, const Options& o, const Slot& slot, const Depth<D>& depth,
+                          bool compare, std::size_t i) {
   constexpr int M = moments_of(R);
-  const Lanes before = load(weight + i);
-  Lanes moments[kMaxMoments] = {};
-  for (int k = 0; k < M; ++k) moments[k] = load(tile.moments[k] + i);
-  Lanes r, inverse;
-  if constexpr (S == Storage::tied) {
-    r = load(tile.root + i);
-  } else {
-    // A zero is one for good, whoever wrote it, also if the base still had momentum.
-    const Mask zero = before == Lanes{};
-    inverse = inverse_root<D>(magnitude(before));
-    r = magnitude(before);
-    for (int d = 1; d < D; ++d) r *= inverse;
-    r = zero_where(zero, r);
-    if constexpr (D % 2 == 1) r = with_sign(r, before);
-    for (int k = 0; k < M; ++k) moments[k] = zero_where(zero, moments[k]);
-  }
-  Lanes g = o.sign * load(grad + i);
-  if constexpr (D % 2 == 0) g = times_sign(g, before);
-  for (int d = 1; d < D; ++d) g *= r;
-  g += o.decay * r;
-  Lanes f = advance<R>(r, g, moments, o, slot.rates[0], slot.roots[0]);
-  const Mask dead = magnitude(f) < o.dead;  // false for NaN
-  f = zero_where(dead, f);
-  for (int k = 0; k < M; ++k) moments[k] = zero_where(dead, moments[k]);
-  if constexpr (S == Storage::tied) {
-    store(tile.root + i, f);
-  } else {
-    // By the ratio of the roots, as one and a bit: so a weight that does not move keeps its bits, and the error of
-    // the root is felt in the size of a move only.
-    const Lanes move = D % 2 ? times_sign(f - r, before) : f - r, ratio = 1.0f + move * inverse;
-    Lanes after = before;
-    for (int d = 0; d < D; ++d) after *= ratio;
-    store(weight + i, zero_where(dead, after));
-    // At even depth the root is taken positive next time, so what is odd in the base's state is mirrored.
-    if constexpr (D % 2 == 0 && M > 0) moments[0] = ratio < 0.0f ? -moments[0] : moments[0];
-  }
-  for (int k = 0; k < M; ++k) store(tile.moments[k] + i, moments[k]);
-}
-
-template <class Half>
-bool agrees_half(const float* held, const std::uint16_t* weight, std::size_t size) {
-  std::uint16_t narrowed[kTile];
-  narrow<Half>(held, size, narrowed);
-  return same_halves<Half>(weight, narrowed, size);
-}
-
-// Steps whole lanes, or nothing if the weight is not what the root stands for: compared first, written last.
-template <int D, Rule R, Storage S>
-[[gnu::noinline]] bool step_tile(const Slot& slot, const Options& options, std::size_t begin, std::size_t size) {
-  const Tile<D, R, S> tile(slot, begin);
-  float widened_weight[kTile], widened_grad[kTile], held[kTile];
-  std::uint16_t* const half_weight = static_cast<std::uint16_t*>(slot.weight) + begin;
-  const std::uint16_t* const half_grad = static_cast<const std::uint16_t*>(slot.grad) + begin;
-  float* weight = widened_weight;
-  const float* grad = widened_grad;
-  switch (slot.weight_type) {
-    case Type::f32: weight = static_cast<float*>(slot.weight) + begin; break;
-    case Type::bf16: widen<Bf16>(half_weight, size, widened_weight); break;
-    case Type::f16: widen<F16>(half_weight, size, widened_weight); break;
-  }
-  if (S == Storage::tied && options.compare) {
-    Mask differing{};
-    for (std::size_t i = 0; i < size; i += kLanes) {
-      const Lanes now = load(weight + i), then = raise<D>(load(tile.root + i), now);
-      // NaN is unequal to itself; that both are NaN is no difference.
-      differing |= (now != then) & ((now == now) | (then == then));
-      if (slot.weight_type != Type::f32) store(held + i, then);
-    }
-    const bool same = slot.weight_type == Type::f32    ? !any(differing)
-                      : slot.weight_type == Type::bf16 ? agrees_half<Bf16>(held, half_weight, size)
-                                                       : agrees_half<F16>(held, half_weight, size);
+  Pack weight, root;
+  load_pack(tile.weight + i, weight);
+  load_pack(tile.root + i, root);
+  if (compare) {
+    bool same = true;
+    for (int n = 0; n < kSideBySide; ++n) same &= same_bits(weight[n], power(root[n], depth.sign_apart(weight[n]), depth));
     if (!same) return false;
   }
-  switch (slot.grad_type) {
-    case Type::f32: grad = static_cast<const float*>(slot.grad) + begin; break;
-    case Type::bf16: widen<Bf16>(half_grad, size, widened_grad); break;
-    case Type::f16: widen<F16>(half_grad, size, widened_grad); break;
-  }
-  {
-    const Denormals mode(options.flush);
-    for (std::size_t i = 0; i < size; i += kLanes) update<D, R, S>(tile, options, slot, grad, weight, i);
-  }
-  if (S == Storage::tied)
-    for (std::size_t i = 0; i < size; i += kLanes) store(weight + i, raise<D>(load(tile.root + i), load(weight + i)));
-  switch (slot.weight_type) {
-    case Type::f32: break;
-    case Type::bf16: narrow<Bf16>(weight, size, half_weight); break;
-    case Type::f16: narrow<F16>(weight, size, half_weight); break;
+  for (int n = 0; n < kSideBySide; ++n) {
+    const std::size_t at = i + n * kLanes;
+    const Mask apart = depth.sign_apart(weight[n]);
+    Lanes g = flip(o.sign * load(tile.grad + at), apart);
+    for (int d = 1; d < depth; ++d) g *= root[n];
+    g += o.decay * root[n];
+    Lanes moments[kMaxMoments] = {};
+    for (int k = 0; k < M; ++k) moments[k] = load(tile.moments[k] + at);
+    const Lanes after = root[n] - move_by<R>(g, moments, o, slot.rates[0], slot.corrections[0]);
+    const Mask dead = magnitude(after) < o.dead;  // false for NaN
+    root[n] = zero_where(dead, after);
+    for (int k = 0; k < M; ++k) store(tile.moments[k] + at, zero_where(dead, moments[k]));
+    store(tile.root + at, root[n]);
+    store(tile.weight + at, power(root[n], apart, depth));
   }
   return true;
 }
 
-// The same for less than a register's width, on a copy filled up with zeros.
+// The same where the root is taken from the weight. The weight is moved by the ratio of the roots, (1 - move / root)^D,
+// so one that does not move keeps its bits, and the error of the root is felt in the size of a move only.
+template <int D, Rule R>
+DWF_INLINE void step_pack(const Tile<R, Storage::ephemeral>& tile, const Options& o, const Slot& slot,
+                          const Depth<D>& depth, const InverseRoot<D>& inverse_root, std::size_t i) {
+  constexpr int M = moments_of(R);
+  Pack weight, inverse;
+  load_pack(tile.weight + i, weight);
+  inverse_root(weight, inverse, depth);
+  for (int n = 0; n < kSideBySide; ++n) {
+    const std::size_t at = i + n * kLanes;
+    // root^{D-1}; at even depth with the sign that the weight has apart
+    const Lanes others = weight[n] * inverse[n];
+    Lanes root = depth.odd() ? others : magnitude(others);
+    for (int d = 2; d < depth; ++d) root *= inverse[n];
+    const Lanes g = o.sign * load(tile.grad + at) * others + o.decay * root;
+    // A zero is one for good, whoever wrote it, also if the base still had momentum.
+    const Mask zero = weight[n] == Lanes{};
+    Lanes moments[kMaxMoments] = {};
+    for (int k = 0; k < M; ++k) moments[k] = zero_where(zero, load(tile.moments[k] + at));
+    const Lanes ratio = 1.0f - move_by<R>(g, moments, o, slot.rates[0], slot.corrections[0]) * inverse[n];
+    Lanes after = weight[n];
+    for (int d = 0; d < depth; ++d) after *= ratio;
+    store(tile.weight + at, after);
+    // At even depth the root is taken positive next time, so what is odd in the base's state is mirrored.
+    if (M > 0 && !depth.odd()) moments[0] = flip(moments[0], sign_bits(ratio));
+    // Denormals are flushed, so a weight is zero when its root falls below FLT_MIN^{1/D}.
+    const Mask dead = after == Lanes{};  // false for NaN
+    for (int k = 0; k < M; ++k) store(tile.moments[k] + at, zero_where(dead, moments[k]));
+  }
+}
+
+// Steps whole packs from begin on, up to the first that differs where they are compared. Returns where it stopped.
 template <int D, Rule R, Storage S>
-bool step_rest(const Slot& slot, const Options& options, std::size_t begin, std::size_t size) {
+DWF_INLINE std::size_t step_while_same(const Tile<R, S>& tile, const Options& options, const Slot& slot, bool compare,
+                                       std::size_t begin, std::size_t end) {
+  const Denormals mode(options.flush);
+  const Depth<D> depth(options.depth);
+  if constexpr (S == Storage::tied) {
+    for (std::size_t i = begin; i < end; i += kPack) {
+      tile.prefetch(i + kAhead);
+      if (!step_pack<D, R>(tile, options, slot, depth, compare, i)) return i;
+    }
+  } else {
+    const InverseRoot<D> inverse_root(depth);
+    for (std::size_t i = begin; i < end; i += kPack) {
+      tile.prefetch(i + kAhead);
+      step_pack<D, R>(tile, options, slot, depth, inverse_root, i);
+    }
+  }
+  return end;
+}
+
+// What the roots stand for. NaN is unequal to itself; that both are NaN is no difference.
+template <int D>
+bool agrees(const float* root, const float* weight, std::size_t begin, std::size_t end, const Depth<D>& depth) {
+  Mask differing{};
+  for (std::size_t i = begin; i < end; i += kLanes) {
+    const Lanes now = load(weight + i), held = power(load(root + i), depth.sign_apart(now), depth);
+    differing |= (now != held) & ((now == now) | (held == held));
+  }
+  return !any(differing);
+}
+
+template <int D, class Half>
+bool agrees_half(const float* root, const float* weight, const std::uint16_t* half_weight, std::size_t size,
+                 const Depth<D>& depth) {
+  float exact[kTile];
+  std::uint16_t held[kTile];
+  for (std::size_t i = 0; i < size; i += kLanes)
+    store(exact + i, power(load(root + i), depth.sign_apart(load(weight + i)), depth));
+  narrow<Half>(exact, size, held);
+  return same_halves<Half>(half_weight, held, size);
+}
+
+// Steps whole packs and returns how many elements; it stops where the weight is not what the root stands for.
+template <int D, Rule R, Storage S>
+[[gnu::noinline]] std::size_t step_tile(const Slot& slot, const Options& options, std::size_t begin, std::size_t size) {
+  float widened_weight[S == Storage::tied ? kTile : 1], widened_grad[kTile];
+  std::uint16_t* const half_weight = static_cast<std::uint16_t*>(slot.weight) + begin;
+  const std::uint16_t* const half_grad = static_cast<const std::uint16_t*>(slot.grad) + begin;
+  float* weight = static_cast<float*>(slot.weight) + begin;
+  const float* grad = static_cast<const float*>(slot.grad) + begin;
+  const bool is_half = S == Storage::tied && slot.weight_type != Type::f32;
+  if (is_half) {
+    weight = widened_weight;
+    slot.weight_type == Type::bf16 ? widen<Bf16>(half_weight, size, weight) : widen<F16>(half_weight, size, weight);
+  }
+  if (slot.grad_type != Type::f32) {
+    grad = widened_grad;
+    slot.grad_type == Type::bf16 ? widen<Bf16>(half_grad, size, widened_grad) : widen<F16>(half_grad, size, widened_grad);
+  }
+  const Tile<R, S> tile(slot, begin, weight, grad);
+  std::size_t done = 0;
+  if (S == Storage::tied && options.compare) {
+    const Depth<D> depth(options.depth);
+    if (is_half) {
+      const bool same = slot.weight_type == Type::bf16 ? agrees_half<D, Bf16>(tile.root, weight, half_weight, size, depth)
+                                                       : agrees_half<D, F16>(tile.root, weight, half_weight, size, depth);
+      if (!same) return 0;
+    } else {
+      done = step_while_same<D>(tile, options, slot, true, 0, size);
+      // Flushed denormals, zeros of another sign and NaN differ in bits and may still agree.
+      if (done < size && !agrees<D>(tile.root, weight, done, size, depth)) return done;
+    }
+  }
+  step_while_same<D>(tile, options, slot, false, done, size);
+  if (is_half)
+    slot.weight_type == Type::bf16 ? narrow<Bf16>(weight, size, half_weight) : narrow<F16>(weight, size, half_weight);
+  return size;
+}
+
+// The same for less than a pack, on a copy filled up with zeros.
+template <int D, Rule R, Storage S>
+std::size_t step_rest(const Slot& slot, const Options& options, std::size_t begin, std::size_t size) {
   constexpr int M = moments_of(R);
   const std::size_t weight_bytes = bytes_of(slot.weight_type), grad_bytes = bytes_of(slot.grad_type);
-  float root[kLanes] = {}, moments[M > 0 ? M : 1][kLanes] = {}, weight[kLanes] = {}, grad[kLanes] = {};
+  float root[kPack] = {}, moments[M > 0 ? M : 1][kPack] = {}, weight[kPack] = {}, grad[kPack] = {};
   Slot copy = slot;
   char* const outside = static_cast<char*>(slot.weight) + begin * weight_bytes;
   std::memcpy(weight, outside, size * weight_bytes);
@@ -181,23 +222,23 @@ bool step_rest(const Slot& slot, const Options& options, std::size_t begin, std:
     std::memcpy(moments[k], slot.moments[k][0] + begin, size * sizeof(float));
     copy.moments[k][0] = moments[k];
   }
-  if (!step_tile<D, R, S>(copy, options, 0, kLanes)) return false;
+  if (step_tile<D, R, S>(copy, options, 0, kPack) == 0) return 0;
   std::memcpy(outside, weight, size * weight_bytes);
   if (S == Storage::tied) std::memcpy(slot.factors[0] + begin, root, size * sizeof(float));
   for (int k = 0; k < M; ++k) std::memcpy(slot.moments[k][0] + begin, moments[k], size * sizeof(float));
-  return true;
+  return size;
 }
 
 template <int D, Rule R, Storage S>
 std::size_t step(const Slot& slot, const Options& options, std::size_t begin, std::size_t end) {
   const Denormals exact(false);
   while (begin < end) {
-    const std::size_t left = end - begin, whole = left < kTile ? left / kLanes * kLanes : kTile;
+    const std::size_t left = end - begin, whole = left < kTile ? left / kPack * kPack : kTile;
     const std::size_t size = whole > 0 ? whole : left;
-    const bool stepped =
+    const std::size_t stepped =
         whole > 0 ? step_tile<D, R, S>(slot, options, begin, size) : step_rest<D, R, S>(slot, options, begin, size);
-    if (!stepped) return begin;
-    begin += size;
+    begin += stepped;
+    if (stepped < size) return begin;
   }
   return end;
 }
@@ -208,12 +249,8 @@ Kernel at_depth(int depth) {
     case 2: return step<2, R, S>;
     case 3: return step<3, R, S>;
     case 4: return step<4, R, S>;
-    case 5: return step<5, R, S>;
-    case 6: return step<6, R, S>;
-    case 7: return step<7, R, S>;
-    case 8: return step<8, R, S>;
   }
-  return nullptr;
+  return step<0, R, S>;
 }
 
 template <Storage S>

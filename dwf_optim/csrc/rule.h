@@ -9,15 +9,16 @@
 namespace dwf {
 namespace DWF_ISA {
 
-// Returns f after the step, and updates the base's state of it. rate and root: Adam's, by its step counter.
+// Returns what a step takes away from a number with the gradient g, and updates the base's state of it. rate, correction:
+// Adam's, by its step counter.
 template <Rule R>
-DWF_INLINE Lanes advance(Lanes f, Lanes g, Lanes (&moments)[kMaxMoments], const Options& o, float rate, float root) {
+DWF_INLINE Lanes move_by(Lanes g, Lanes (&moments)[kMaxMoments], const Options& o, float rate, float correction) {
   if constexpr (R == Rule::sgd) {
-    return f - o.lr * g;
+    return o.lr * g;
   } else if constexpr (R == Rule::momentum) {
     const Lanes buffer = o.momentum * moments[0] + o.undamped * g;
     moments[0] = buffer;
-    return f - o.lr * (o.nesterov ? g + o.momentum * buffer : buffer);
+    return o.lr * (o.nesterov ? g + o.momentum * buffer : buffer);
   } else {
     moments[0] += o.fresh1 * (g - moments[0]);
     moments[1] = o.beta2 * moments[1] + o.fresh2 * (g * g);
@@ -28,7 +29,7 @@ DWF_INLINE Lanes advance(Lanes f, Lanes g, Lanes (&moments)[kMaxMoments], const 
       scale = ((largest > scale) | (largest != largest)) ? largest : scale;
       moments[2] = scale;
     }
-    return f - rate * moments[0] / (square_root(scale) / root + o.eps);
+    return rate * moments[0] / (square_root(scale) * correction + o.eps);
   }
 }
 

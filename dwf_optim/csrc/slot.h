@@ -43,9 +43,9 @@ struct Slot {
   float* factors[kMaxDepth];  // or the root, or nothing
   float* moments[kMaxMoments][kMaxDepth];
   float* counts[kMaxDepth];  // the base's step counters, one number each
-  // Adam's rate and root of the second bias correction: they depend on each factor's step counter.
+  // Adam's rate, and one over the root of its second bias correction: they depend on each factor's step counter.
   float rates[kMaxDepth];
-  float roots[kMaxDepth];
+  float corrections[kMaxDepth];
 };
 
 // What the slots of one group share.

@@ -64,17 +64,17 @@ void fetch_piece(const std::vector<Slot>& slots, const Options& options, const R
 
 void count_step(std::vector<Slot>& slots, const Options& options) {
   if (!counts_steps(options.rule)) return;
-  float last = 0, rate = 0, root = 0;
+  float last = 0, rate = 0, correction = 0;
   for (Slot& slot : slots) {
     for (int d = 0; d < options.parts; ++d) {
       const float step = *slot.counts[d] += 1;
       if (step != last) {  // nearly all have the same count
         rate = static_cast<float>(options.exact_lr / (1 - std::pow(options.exact_beta1, step)));
-        root = static_cast<float>(std::sqrt(1 - std::pow(options.exact_beta2, step)));
+        correction = static_cast<float>(1 / std::sqrt(1 - std::pow(options.exact_beta2, step)));
         last = step;
       }
       slot.rates[d] = rate;
-      slot.roots[d] = root;
+      slot.corrections[d] = correction;
     }
   }
 }
