@@ -36,9 +36,9 @@ def reader(by_functions: bool = True) -> Reader:
 
 
 def _functions() -> tuple[list[int], list[int]]:
-    """Return addresses of torch's stable C functions, and some of its constants; nothing if one is missing.
+    """Return addresses of torch's C functions, and some of its constants; nothing if one is missing.
 
-    Torch declares them in ``torch/csrc/inductor/aoti_torch/c/shim.h``.
+    Torch declares them, and promises to keep them, in ``torch/csrc/inductor/aoti_torch/c/shim.h``.
     """
     try:
         library = ctypes.CDLL(torch._C.__file__)  # and what it is linked to

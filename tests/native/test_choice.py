@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from dwf_optim import DWFOptimizer, _native
+from dwf_optim import DWFOptimizer
 from dwf_optim.step import native
 from dwf_optim.step.native_reader import reader
 from dwf_optim.storage import STORAGES

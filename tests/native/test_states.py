@@ -1,4 +1,4 @@
-"""Whatever becomes of parameters, gradients and states between steps, a step works on what is there then."""
+"""Whatever happens to gradients and states between steps, a step works on what is there then."""
 
 from __future__ import annotations
 
