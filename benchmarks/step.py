@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,6 @@ def main() -> None:
         "--only", action="append", default=[], metavar="KEY=VALUE", help="e.g. set=lenet300"
     )
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore", message="lr outside the usable window")
     wanted = dict(each.split("=", 1) for each in arguments.only)
     records = Records(arguments.out / "step.jsonl")
     peaks = Records(arguments.out / "step_memory.jsonl")

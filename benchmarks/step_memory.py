@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,5 +129,4 @@ def _resident(what: str) -> int:
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore", message="lr outside the usable window")
     print(json.dumps(measure(json.loads(sys.argv[1]))))

@@ -141,6 +141,7 @@ def make_optimizer(config: Config, parameters: list[Parameter]) -> DWFOptimizer:
         lr=LR,
         base=base,
         penalty=PENALTY,
+        lr_scale=1.0,
         depth=config["depth"],
         storage=config["storage"] if factorized else "full",
         init="balanced" if factorized else None,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace dwf {
 
@@ -16,9 +17,9 @@ inline void fetch(const void* address) {
 
 inline void fetch(const void* address, std::size_t size) {
   constexpr std::size_t kLine = 64;  // of cache, or a part of one
-  const char* const bytes = static_cast<const char*>(address);
-  for (std::size_t offset = 0; offset < size; offset += kLine) fetch(bytes + offset);
-  fetch(bytes + size - 1);  // where it does not begin with a line
+  const auto begin = reinterpret_cast<std::uintptr_t>(address);  // which may be null
+  for (std::size_t offset = 0; offset < size; offset += kLine) fetch(reinterpret_cast<const void*>(begin + offset));
+  fetch(reinterpret_cast<const void*>(begin + size - 1));  // where it does not begin with a line
 }
 
 }  // namespace dwf
