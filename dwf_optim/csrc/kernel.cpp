@@ -21,6 +21,9 @@ namespace {
 constexpr std::size_t kTile = 1024;
 static_assert(kTile % kLanes == 0, "only the last tile of a slot may have a rest");
 
+// How many elements ahead memory is asked for. Measured: more would no longer be there when it is needed.
+constexpr std::size_t kAhead = 128;
+
 template <int D>
 using Factors = float* const (&)[D];
 
@@ -75,6 +78,13 @@ struct Tile {
       for (int k = 0; k < M; ++k) moments[k][d] = slot.moments[k][d] + begin;
     }
   }
+
+  DWF_INLINE_MEMBER void ask_for_all(std::size_t i) const {
+    for (int d = 0; d < D; ++d) {
+      ask_for(factors[d], i);
+      for (int k = 0; k < M; ++k) ask_for(moments[k][d], i);
+    }
+  }
 };
 
 // From the gradient by the weight to the new factors and base state, for the elements in lanes from i on.
@@ -111,6 +121,9 @@ std::size_t update_while_same(const Tile<D, R>& tile, const Options& options, co
                               const float* weight, std::size_t begin, std::size_t end) {
   const Denormals mode(options.flush);
   for (std::size_t i = begin; i < end; i += kLanes) {
+    tile.ask_for_all(i + kAhead);
+    ask_for(grad, i + kAhead);
+    ask_for(weight, i + kAhead);
     if (kCompare && !same_bits(load(weight + i), product<D>(tile.factors, i))) return i;
     update<D, R>(tile, options, slot, grad, i);
   }
