@@ -108,7 +108,8 @@ def _allocated_peak(work: Callable[[], Any]) -> tuple[Any, Peak]:
     """Work, and add up what torch's allocator tells the profiler."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         done = work()
-    events = profiler.profiler.kineto_results.events()
+    recorded: Any = profiler.profiler
+    events = recorded.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     held = list(itertools.accumulate((change for _, change in changes), initial=0))
     return done, Peak(max(held), held[-1])

@@ -157,7 +157,9 @@ def make_parametrized(config: Config, like: list[Parameter]) -> Callable[[], Non
     """
     base, options, _ = BASES[config["base"]]
     depth = config["depth"]
-    modules, grads, others = [], [], []
+    modules: list[nn.Module] = []
+    grads: list[Any] = []
+    others: list[Parameter] = []
     for p in like:
         if p.ndim < 2:
             others.append(Parameter(p.detach().clone()))
@@ -169,13 +171,16 @@ def make_parametrized(config: Config, like: list[Parameter]) -> Callable[[], Non
         modules.append(module)
         grads.append(p.grad)
     factors = list(itertools.chain.from_iterable(module.parameters() for module in modules))
-    groups = [{"params": factors, "weight_decay": 2 * PENALTY / depth}, {"params": others}]
+    groups: list[dict[str, Any]] = [
+        {"params": factors, "weight_decay": 2 * PENALTY / depth},
+        {"params": others},
+    ]
     optimizer = base([group for group in groups if group["params"]], lr=LR, fused=True, **options)
 
     def step() -> None:
         for p in factors:
             p.grad = None
-        weights = [module.weight for module in modules]
+        weights: list[Any] = [module.weight for module in modules]
         torch.autograd.backward(weights, grads)
         optimizer.step()
 

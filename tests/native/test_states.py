@@ -36,7 +36,7 @@ def nothing(optimizer: DWFOptimizer, weights: list[Parameter], step: int) -> Non
     pass
 
 
-def for_each_tensor(change: Callable[[Tensor], None]) -> Change:
+def for_each_tensor(change: Callable[[Tensor], object]) -> Change:
     def changed(optimizer: DWFOptimizer, weights: list[Parameter], step: int) -> None:
         for p in weights:
             for value in optimizer.state.get(p, {}).values():
