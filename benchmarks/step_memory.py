@@ -6,6 +6,7 @@ has left in the heap would hide what the next one needs.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -68,7 +69,7 @@ def measure(config: Config) -> dict[str, Any]:
     for what, peak in (("resident", _resident_peak), ("allocator", _allocated_peak)):
         begin = _beginning(config)
         step, start = peak(begin)
-        _, steady = peak(lambda step=step: (step(), step()))
+        _, steady = peak(functools.partial(_twice, step))
         for when, value in (("start", start.peak), ("steady", start.left + steady.peak)):
             found[when][what] = value / elements(config["set"])
         del begin, step
@@ -102,6 +103,11 @@ def _beginning(config: Config) -> Callable[[], Callable[[], Any]]:
         return step
 
     return begin
+
+
+def _twice(step: Callable[[], Any]) -> None:
+    step()
+    step()
 
 
 def _allocated_peak(work: Callable[[], Any]) -> tuple[Any, Peak]:

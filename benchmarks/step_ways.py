@@ -98,7 +98,8 @@ def _kept(config: Config) -> int:
     """Tensors that the storage keeps of a weight's factors."""
     if config["depth"] == 1:
         return 0
-    return {"full": config["depth"], "tied": 1, "ephemeral": 0}[config["storage"]]
+    kept: dict[str, int] = {"full": config["depth"], "tied": 1, "ephemeral": 0}
+    return kept[config["storage"]]
 
 
 def _parts(config: Config) -> int:
