@@ -10,11 +10,17 @@ class Rule(Enum):
     ADAM = 2
     AMSGRAD = 3
 
+class Storage(Enum):
+    FULL = 0
+    TIED = 1
+    EPHEMERAL = 2
+
 class Options:
     @staticmethod
     def make(
         *,
         rule: Rule,
+        storage: Storage,
         depth: int,
         lr: float,
         penalty: float,
@@ -45,15 +51,32 @@ class Table:
         ranges: Sequence[tuple[int, int, int]] | None = ...,
     ) -> list[tuple[int, int, int]]: ...
 
+class TorchC:
+    def __init__(
+        self,
+        functions: Sequence[int],
+        constants: Sequence[int],
+        example: Tensor,
+        implementation: int,
+        storage: int,
+    ) -> None: ...
+
 class Reader:
     def __init__(
-        self, types: tuple[type, ...], dtypes: tuple[Any, ...], strided: Any, exchange: object
+        self,
+        types: tuple[type, ...],
+        dtypes: tuple[Any, ...],
+        strided: Any,
+        torch: TorchC,
+        examples: list[Tensor],
     ) -> None: ...
+    @property
+    def by_functions(self) -> bool: ...
     def collect(
         self,
         parameters: list[Tensor],
         states: dict[Tensor, dict[str, Any]],
-        factors: list[str],
+        kept: list[str],
         moments: list[list[str]],
         counts: list[str],
         min_ndim: int,

@@ -9,18 +9,23 @@ namespace {
 
 struct InstructionSet {
   const char* name;
-  Kernel (*kernel)(Rule rule, int depth);
+  Kernel (*full)(Rule rule, int depth);
+  Kernel (*root)(Rule rule, int depth, Storage storage);
+
+  Kernel kernel(Rule rule, int depth, Storage storage) const {
+    return storage == Storage::full ? full(rule, depth) : root(rule, depth, storage);
+  }
 };
 
 std::vector<InstructionSet> detect() {
   // On ARM the baseline has NEON.
-  std::vector<InstructionSet> found{{"baseline", baseline::kernel}};
+  std::vector<InstructionSet> found{{"baseline", baseline::kernel, baseline::root_kernel}};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2")) found.push_back({"avx2", avx2::kernel});
+  if (__builtin_cpu_supports("avx2")) found.push_back({"avx2", avx2::kernel, avx2::root_kernel});
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
-    found.push_back({"avx512", avx512::kernel});
+    found.push_back({"avx512", avx512::kernel, avx512::root_kernel});
 #endif
   return found;
 }
@@ -38,11 +43,11 @@ std::vector<std::string> instruction_sets() {
   return names;
 }
 
-Kernel find_kernel(Rule rule, int depth, const std::string& instruction_set) {
+Kernel find_kernel(Rule rule, int depth, Storage storage, const std::string& instruction_set) {
   if (depth < 2 || depth > kMaxDepth) throw std::invalid_argument("no kernel for depth " + std::to_string(depth));
-  if (instruction_set.empty()) return available().back().kernel(rule, depth);
+  if (instruction_set.empty()) return available().back().kernel(rule, depth, storage);
   for (const InstructionSet& set : available())
-    if (set.name == instruction_set) return set.kernel(rule, depth);
+    if (set.name == instruction_set) return set.kernel(rule, depth, storage);
   throw std::invalid_argument("this machine or build has no instruction set \"" + instruction_set + "\"");
 }
 

@@ -14,6 +14,6 @@ std::vector<std::string> instruction_sets();
 
 // The kernel of a set by name, or of the widest one if the name is empty. Throws std::invalid_argument for a set that is
 // not here.
-Kernel find_kernel(Rule rule, int depth, const std::string& instruction_set);
+Kernel find_kernel(Rule rule, int depth, Storage storage, const std::string& instruction_set);
 
 }  // namespace dwf

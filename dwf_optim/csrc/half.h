@@ -1,5 +1,6 @@
 // Half-precision numbers to float and back, rounding to nearest even, as integer arithmetic on one number after the
-// other: the compiler vectorizes that on every instruction set, which is why all of it is in DWF_ISA's namespace.
+// other: the compiler vectorizes that on every instruction set, which is why all of it is in DWF_ISA's namespace. Not
+// inlined, as there are as many kernels as rules and depths.
 
 #pragma once
 
@@ -61,20 +62,20 @@ struct F16 {
 };
 
 template <class Half>
-void widen(const std::uint16_t* __restrict from, std::size_t size, float* __restrict to) {
+[[gnu::noinline]] void widen(const std::uint16_t* __restrict from, std::size_t size, float* __restrict to) {
 #pragma omp simd
   for (std::size_t i = 0; i < size; ++i) to[i] = float_of(Half::widen(from[i]));
 }
 
 template <class Half>
-void narrow(const float* __restrict from, std::size_t size, std::uint16_t* __restrict to) {
+[[gnu::noinline]] void narrow(const float* __restrict from, std::size_t size, std::uint16_t* __restrict to) {
 #pragma omp simd
   for (std::size_t i = 0; i < size; ++i) to[i] = Half::narrow(bits_of(from[i]));
 }
 
 // Whether two lists hold the same numbers: zero equals minus zero, and NaN equals NaN.
 template <class Half>
-bool same_halves(const std::uint16_t* left, const std::uint16_t* right, std::size_t size) {
+[[gnu::noinline]] bool same_halves(const std::uint16_t* left, const std::uint16_t* right, std::size_t size) {
   unsigned differing = 0;
 #pragma omp simd reduction(| : differing)
   for (std::size_t i = 0; i < size; ++i) {

@@ -10,6 +10,7 @@
 #include "denormals.h"
 #include "half.h"
 #include "lanes.h"
+#include "rule.h"
 
 namespace dwf {
 namespace DWF_ISA {
@@ -19,6 +20,9 @@ namespace {
 // between the loops over them.
 constexpr std::size_t kTile = 1024;
 static_assert(kTile % kLanes == 0, "only the last tile of a slot may have a rest");
+
+// How many elements ahead memory is asked for. Measured: more would no longer be there when it is needed.
+constexpr std::size_t kAhead = 128;
 
 template <int D>
 using Factors = float* const (&)[D];
@@ -74,13 +78,20 @@ struct Tile {
       for (int k = 0; k < M; ++k) moments[k][d] = slot.moments[k][d] + begin;
     }
   }
+
+  DWF_INLINE_MEMBER void ask_for_all(std::size_t i) const {
+    for (int d = 0; d < D; ++d) {
+      ask_for(factors[d], i);
+      for (int k = 0; k < M; ++k) ask_for(moments[k][d], i);
+    }
+  }
 };
 
-// From the gradient by the weight to the new factors and base state, for the elements in lanes from i on. The base's
-// arithmetic is that of torch.optim's `_single_tensor_sgd` and `_single_tensor_adam`.
+// From the gradient by the weight to the new factors and base state, for the elements in lanes from i on.
 template <int D, Rule R>
 DWF_INLINE void update(const Tile<D, R>& tile, const Options& o, const Slot& slot, const float* grad, std::size_t i) {
-  Lanes f[D], g[D], moments[kMaxMoments][D];
+  constexpr int M = Tile<D, R>::M;
+  Lanes f[D], g[D], moments[D][kMaxMoments] = {};
   for (int d = 0; d < D; ++d) f[d] = load(tile.factors[d] + i);
   // Leave-one-out products: a running product from the left meets one from the right.
   g[0] = o.sign * load(grad + i);
@@ -93,30 +104,13 @@ DWF_INLINE void update(const Tile<D, R>& tile, const Options& o, const Slot& slo
   Mask dead = ~Mask{};
   for (int d = 0; d < D; ++d) {
     g[d] += o.decay * f[d];
-    if constexpr (R == Rule::sgd) {
-      f[d] -= o.lr * g[d];
-    } else if constexpr (R == Rule::momentum) {
-      const Lanes buffer = o.momentum * load(tile.moments[0][d] + i) + o.undamped * g[d];
-      f[d] -= o.lr * (o.nesterov ? g[d] + o.momentum * buffer : buffer);
-      moments[0][d] = buffer;
-    } else {
-      const Lanes before = load(tile.moments[0][d] + i);
-      moments[0][d] = before + o.fresh1 * (g[d] - before);
-      moments[1][d] = o.beta2 * load(tile.moments[1][d] + i) + o.fresh2 * (g[d] * g[d]);
-      Lanes scale = moments[1][d];
-      if constexpr (R == Rule::amsgrad) {
-        const Lanes largest = load(tile.moments[2][d] + i);
-        // As in torch's maximum, NaN wins.
-        scale = ((largest > scale) | (largest != largest)) ? largest : scale;
-        moments[2][d] = scale;
-      }
-      f[d] -= slot.rates[d] * moments[0][d] / (square_root(scale) / slot.roots[d] + o.eps);
-    }
+    for (int k = 0; k < M; ++k) moments[d][k] = load(tile.moments[k][d] + i);
+    f[d] -= move_by<R>(g[d], moments[d], o, slot.rates[d], slot.corrections[d]);
     dead &= magnitude(f[d]) < o.dead;  // false for NaN
   }
   for (int d = 0; d < D; ++d) {
     store(tile.factors[d] + i, zero_where(dead, f[d]));
-    for (int k = 0; k < Tile<D, R>::M; ++k) store(tile.moments[k][d] + i, zero_where(dead, moments[k][d]));
+    for (int k = 0; k < M; ++k) store(tile.moments[k][d] + i, zero_where(dead, moments[d][k]));
   }
 }
 
@@ -127,6 +121,9 @@ std::size_t update_while_same(const Tile<D, R>& tile, const Options& options, co
                               const float* weight, std::size_t begin, std::size_t end) {
   const Denormals mode(options.flush);
   for (std::size_t i = begin; i < end; i += kLanes) {
+    tile.ask_for_all(i + kAhead);
+    ask_for(grad, i + kAhead);
+    ask_for(weight, i + kAhead);
     if (kCompare && !same_bits(load(weight + i), product<D>(tile.factors, i))) return i;
     update<D, R>(tile, options, slot, grad, i);
   }

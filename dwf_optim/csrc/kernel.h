@@ -9,6 +9,7 @@ namespace dwf {
 #define DWF_DECLARE_KERNEL(isa) \
   namespace isa {               \
   Kernel kernel(Rule, int depth); \
+  Kernel root_kernel(Rule, int depth, Storage); \
   }
 
 DWF_DECLARE_KERNEL(baseline)

@@ -28,6 +28,9 @@ constexpr int moments_of(Rule rule) {
   return 0;
 }
 
+// What is kept of the factors (dwf_optim/storage): all of them, one root that stands for them, or nothing.
+enum class Storage : std::uint8_t { full, tied, ephemeral };
+
 constexpr bool counts_steps(Rule rule) { return rule == Rule::adam || rule == Rule::amsgrad; }
 
 // A factorized weight. All tensors have the same elements in the same order in memory, without gaps.
@@ -37,18 +40,20 @@ struct Slot {
   const void* grad;
   Type weight_type;
   Type grad_type;
-  float* factors[kMaxDepth];
+  float* factors[kMaxDepth];  // or the root, or nothing
   float* moments[kMaxMoments][kMaxDepth];
   float* counts[kMaxDepth];  // the base's step counters, one number each
-  // Adam's rate and root of the second bias correction: they depend on each factor's step counter.
+  // Adam's rate, and one over the root of its second bias correction: they depend on each factor's step counter.
   float rates[kMaxDepth];
-  float roots[kMaxDepth];
+  float corrections[kMaxDepth];
 };
 
 // What the slots of one group share.
 struct Options {
   Rule rule;
+  Storage storage;
   int depth;
+  int parts;  // what the base steps: the factors, or the root
   bool nesterov;
   bool flush;    // denormal numbers count as zero
   bool compare;  // look first whether the weight is still the product of its factors

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "nearby.h"
 #include "pool.h"
 
 namespace dwf {
@@ -39,21 +40,41 @@ std::vector<Share> cut(const std::vector<Range>& ranges, std::vector<Range>& pie
   return shares;
 }
 
+// Pieces ahead that are asked for, and elements of each: for small weights, which are over before the processor has seen
+// where they lead.
+constexpr std::size_t kAhead = 2;
+constexpr std::size_t kFetched = 256;
+
+void fetch_piece(const std::vector<Slot>& slots, const Options& options, const Range& piece) {
+  const Slot& slot = slots[piece.slot];
+  const std::size_t size = std::min(piece.end - piece.begin, kFetched);
+  if (size == 0) return;
+  const auto ask = [&](const void* from, std::size_t element) {
+    fetch(static_cast<const char*>(from) + piece.begin * element, size * element);
+  };
+  ask(slot.weight, bytes_of(slot.weight_type));
+  ask(slot.grad, bytes_of(slot.grad_type));
+  if (options.storage != Storage::ephemeral)
+    for (int d = 0; d < options.parts; ++d) ask(slot.factors[d], sizeof(float));
+  for (int k = 0; k < moments_of(options.rule); ++k)
+    for (int d = 0; d < options.parts; ++d) ask(slot.moments[k][d], sizeof(float));
+}
+
 }  // namespace
 
 void count_step(std::vector<Slot>& slots, const Options& options) {
   if (!counts_steps(options.rule)) return;
-  float last = 0, rate = 0, root = 0;
+  float last = 0, rate = 0, correction = 0;
   for (Slot& slot : slots) {
-    for (int d = 0; d < options.depth; ++d) {
+    for (int d = 0; d < options.parts; ++d) {
       const float step = *slot.counts[d] += 1;
       if (step != last) {  // nearly all have the same count
         rate = static_cast<float>(options.exact_lr / (1 - std::pow(options.exact_beta1, step)));
-        root = static_cast<float>(std::sqrt(1 - std::pow(options.exact_beta2, step)));
+        correction = static_cast<float>(1 / std::sqrt(1 - std::pow(options.exact_beta2, step)));
         last = step;
       }
       slot.rates[d] = rate;
-      slot.roots[d] = root;
+      slot.corrections[d] = correction;
     }
   }
 }
@@ -68,6 +89,7 @@ std::vector<Range> step_ranges(const std::vector<Slot>& slots, const Options& op
     for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < shares.size();) {
       for (std::size_t k = shares[i].first; k < shares[i].last; ++k) {
         const Range& piece = pieces[k];
+        if (k + kAhead < shares[i].last) fetch_piece(slots, options, pieces[k + kAhead]);
         const std::size_t end = kernel(slots[piece.slot], options, piece.begin, piece.end);
         if (end < piece.end) {
           const std::lock_guard<std::mutex> lock(mutex);

@@ -1,48 +1,75 @@
 #include "table.h"
 
+#include <algorithm>
+#include <array>
+
+#include "nearby.h"
+#include "walk.h"
+
 namespace dwf {
 namespace {
 
+// Weights whose tensors are asked for together. They fit into the first cache, and suffice for it to be waited for once.
+constexpr std::size_t kTogether = 8;
+
+// A parameter with a gradient, and what its state holds.
+struct Candidate {
+  std::size_t place;  // among the parameters
+  nb::object grad, state;
+  bool complete = false;
+  // The tensors to be read: the parameter, its gradient, and its state's values in the order of `all_keys`.
+  std::array<PyObject*, 2 + kMostValues> tensors;
+};
+
+std::vector<nb::object> all_keys(const Keys& keys) {
+  std::vector<nb::object> all = keys.kept;
+  for (const auto& row : keys.moments) all.insert(all.end(), row.begin(), row.end());
+  all.insert(all.end(), keys.counts.begin(), keys.counts.end());
+  return all;
+}
+
 // A tensor in a state, if it is float32 and laid out as `like`; null otherwise.
-float* find(const Reader& reader, PyObject* state, const nb::object& key, const View& like) {
-  PyObject* const tensor = PyDict_GetItemWithError(state, key.ptr());
+float* find(const Reader& reader, PyObject* tensor, const View& like) {
   View view;
-  if (tensor == nullptr || !reader.read(tensor, view)) return nullptr;
-  if (view.type != Type::f32 || !same_layout(view, like)) return nullptr;
+  if (!reader.read(tensor, view) || view.type != Type::f32 || !same_layout(view, like)) return nullptr;
   // An empty tensor has no address, but this is not null for want of a tensor.
   static float nothing;
   return view.size == 0 ? &nothing : static_cast<float*>(view.data);
 }
 
 // A number that the base keeps once per tensor.
-float* find_count(const Reader& reader, PyObject* state, const nb::object& key) {
-  PyObject* const tensor = PyDict_GetItemWithError(state, key.ptr());
+float* find_count(const Reader& reader, PyObject* tensor) {
   View view;
-  if (tensor == nullptr || !reader.read(tensor, view)) return nullptr;
+  if (!reader.read(tensor, view)) return nullptr;
   return view.type == Type::f32 && view.ndim == 0 ? static_cast<float*>(view.data) : nullptr;
 }
 
-bool fill(Slot& slot, const Reader& reader, PyObject* parameter, PyObject* grad, PyObject* state, const Keys& keys,
-          int min_ndim) {
+bool fill(Slot& slot, const Reader& reader, const Candidate& candidate, const Keys& keys, int min_ndim) {
+  PyObject* const* tensors = candidate.tensors.data();
   View weight, gradient;
-  if (!reader.read(parameter, weight) || weight.ndim < min_ndim || !is_dense(weight)) return false;
-  if (!reader.read(grad, gradient) || !same_layout(gradient, weight)) return false;
-  const std::size_t depth = keys.factors.size();
-  // A key more than ours is something that this base or another has left, and that a step might have to heed.
-  const std::size_t expected = depth * (1 + keys.moments.size()) + keys.counts.size();
-  if (static_cast<std::size_t>(PyDict_GET_SIZE(state)) != expected) return false;
+  if (!reader.read(*tensors++, weight) || weight.ndim < min_ndim || !is_dense(weight)) return false;
+  if (!reader.read(*tensors++, gradient) || !same_layout(gradient, weight)) return false;
+  // The weight is the only thing to take its root from.
+  if (keys.kept.empty() && weight.type != Type::f32) return false;
   slot.size = weight.size;
   slot.weight = weight.data;
   slot.weight_type = weight.type;
   slot.grad = gradient.data;
   slot.grad_type = gradient.type;
-  for (std::size_t d = 0; d < depth; ++d) {
-    if ((slot.factors[d] = find(reader, state, keys.factors[d], weight)) == nullptr) return false;
-    for (std::size_t k = 0; k < keys.moments.size(); ++k)
-      if ((slot.moments[k][d] = find(reader, state, keys.moments[k][d], weight)) == nullptr) return false;
-    if (!keys.counts.empty() && (slot.counts[d] = find_count(reader, state, keys.counts[d])) == nullptr) return false;
-  }
+  for (std::size_t d = 0; d < keys.kept.size(); ++d)
+    if ((slot.factors[d] = find(reader, *tensors++, weight)) == nullptr) return false;
+  for (std::size_t k = 0; k < keys.moments.size(); ++k)
+    for (std::size_t d = 0; d < keys.moments[k].size(); ++d)
+      if ((slot.moments[k][d] = find(reader, *tensors++, weight)) == nullptr) return false;
+  for (std::size_t d = 0; d < keys.counts.size(); ++d)
+    if ((slot.counts[d] = find_count(reader, *tensors++)) == nullptr) return false;
   return true;
+}
+
+nb::object look_up(nb::dict states, PyObject* parameter) {
+  PyObject* const state = PyDict_GetItemWithError(states.ptr(), parameter);
+  if (state == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
+  return nb::borrow(state);
 }
 
 }  // namespace
@@ -51,26 +78,55 @@ Table collect(const Reader& reader, nb::list parameters, nb::dict states, const 
   static PyObject* const grad_name = PyUnicode_InternFromString("grad");
   Table table;
   const std::size_t count = nb::len(parameters);
+  if (count == 0) return table;
   table.slots.reserve(count);
   table.members.reserve(count);
   table.held.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    PyObject* const parameter = PyList_GET_ITEM(parameters.ptr(), i);
-    nb::object grad = nb::steal(PyObject_GetAttr(parameter, grad_name));
-    if (!grad.is_valid()) throw nb::python_error();
-    if (grad.is_none()) continue;
-    PyObject* const state = PyDict_GetItemWithError(states.ptr(), parameter);
-    if (state == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
-    table.slots.emplace_back();
-    if (state != nullptr && PyDict_Check(state) &&
-        fill(table.slots.back(), reader, parameter, grad.ptr(), state, keys, min_ndim)) {
-      table.members.push_back(i);
-      table.weights.append(nb::handle(parameter));
-      table.held.push_back(std::move(grad));
-    } else {
+  const std::vector<nb::object> wanted = all_keys(keys);
+  KeyReader key_reader(wanted);
+  Cursor cursor(states, PyList_GET_ITEM(parameters.ptr(), 0));
+  for (std::size_t begin = 0; begin < count; begin += kTogether) {
+    const std::size_t end = std::min(begin + kTogether, count);
+    std::array<Candidate, kTogether> candidates;
+    std::size_t found = 0;
+    for (std::size_t i = begin; i < end; ++i) {
+      PyObject* const parameter = PyList_GET_ITEM(parameters.ptr(), i);
+      Candidate& candidate = candidates[found];
+      candidate.state = nb::borrow(cursor.take(parameter));
+      candidate.grad = nb::steal(PyObject_GetAttr(parameter, grad_name));
+      if (!candidate.grad.is_valid()) throw nb::python_error();
+      if (candidate.grad.is_none()) continue;
+      if (!candidate.state.is_valid()) candidate.state = look_up(states, parameter);
+      candidate.place = i;
+      ++found;
+    }
+    // From here on no Python code runs that could free what is borrowed.
+    for (std::size_t i = 0; i < found; ++i) {
+      Candidate& candidate = candidates[i];
+      PyObject* const state = candidate.state.ptr();
+      PyObject** const tensors = candidate.tensors.data();
+      tensors[0] = PyList_GET_ITEM(parameters.ptr(), candidate.place);
+      tensors[1] = candidate.grad.ptr();
+      candidate.complete = state != nullptr && PyDict_Check(state) && key_reader.read(state, tensors + 2);
       if (PyErr_Occurred() != nullptr) throw nb::python_error();
-      table.slots.pop_back();
-      table.rest.push_back(i);
+      if (candidate.complete)
+        for (std::size_t k = 0; k < wanted.size(); ++k) fetch(tensors[2 + k]);
+    }
+    cursor.fetch_next(kTogether);
+    for (std::size_t i = 0; i < found; ++i)
+      if (candidates[i].complete) reader.fetch(candidates[i].tensors.data(), 2 + wanted.size());
+    for (std::size_t i = 0; i < found; ++i) {
+      Candidate& candidate = candidates[i];
+      table.slots.emplace_back();
+      if (candidate.complete && fill(table.slots.back(), reader, candidate, keys, min_ndim)) {
+        table.members.push_back(candidate.place);
+        table.weights.append(nb::handle(candidate.tensors[0]));
+        table.held.push_back(std::move(candidate.grad));
+      } else {
+        if (PyErr_Occurred() != nullptr) throw nb::python_error();
+        table.slots.pop_back();
+        table.rest.push_back(candidate.place);
+      }
     }
   }
   return table;

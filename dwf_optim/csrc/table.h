@@ -14,9 +14,9 @@ namespace dwf {
 
 // Under which keys a weight's state holds its tensors. The format itself is dwf_optim/state.py's.
 struct Keys {
-  std::vector<nb::object> factors;               // by factor
-  std::vector<std::vector<nb::object>> moments;  // by moment and factor
-  std::vector<nb::object> counts;                // by factor; empty where the base counts no steps
+  std::vector<nb::object> kept;                  // the factors, or the root, or nothing
+  std::vector<std::vector<nb::object>> moments;  // by moment and part that the base steps
+  std::vector<nb::object> counts;                // by part; empty where the base counts no steps
 };
 
 struct Table {

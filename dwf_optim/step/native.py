@@ -24,12 +24,13 @@ from dwf_optim.factorization import Factorization
 from dwf_optim.outside_writes import take_over
 from dwf_optim.state import State, put_base_states
 from dwf_optim.step import blocked
-from dwf_optim.step.native_rules import DTYPES, TYPES, Keys, rule_of, why_not
+from dwf_optim.step.native_reader import reader
+from dwf_optim.step.native_rules import Keys, flushes_denormals, rule_of, why_not
 from dwf_optim.step.slot import Slot, StepOptions
 from dwf_optim.store import FactorStore
 
 if TYPE_CHECKING:
-    from dwf_optim._native import Reader, Table
+    from dwf_optim._native import Table
 
 try:
     from dwf_optim import _native
@@ -40,11 +41,6 @@ except ImportError:  # installed without a compiler
 INSTRUCTION_SET = ""
 # Whether weights are compared with their factors first; benchmarks turn it off to see what it costs.
 COMPARE = True
-
-# Second moments below FLT_MIN count as zero. Their root, 1e-19, is less than a rounding of Adam's
-# denominator if eps is above sqrt(FLT_MIN) / (float32 eps / 2) = 1.8e-12; with a smaller one the kernel
-# keeps denormals.
-_LEAST_EPS = 1.9e-12
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def collect(
     # At rate 0 nothing but base state may be written, which is for `blocked`.
     if factorization.depth == 1 or float(options["lr"]) == 0:
         return None
-    rule = rule_of(engine, options, factorization.mode)
+    rule = rule_of(engine, options, factorization.mode, factorization.flush == "dead")
     if isinstance(rule, str):
         if required:
             raise ValueError(f"backend='native' cannot step this group: {rule}; use backend='auto'")
@@ -112,7 +108,7 @@ def collect(
         _say_that_it_is_missing()
         return None
     keys = Keys.of(rule, factorization.mode, factorization.depth)
-    table = _reader().collect(
+    table = reader().collect(
         params, states, keys.kept, keys.moments, keys.counts, factorization.min_ndim
     )
     return Batch(rule.name, keys, table)
@@ -173,13 +169,13 @@ def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[
     Returns:
         The base's group options after the step.
     """
-    rule = rule_of(engine, options.base, options.mode)
+    rule = rule_of(engine, options.base, options.mode, options.flush)
     if _native is None or isinstance(rule, str) or not options.write:
         return blocked.step(engine, options, slots)
     keys = Keys.of(rule, options.mode, options.depth)
     pairs = [_in_one_order(slot, keys, options) for slot in slots]
     states = {weight: state for weight, state in pairs}
-    table = _reader().collect(list(states), states, keys.kept, keys.moments, keys.counts, 0)
+    table = reader().collect(list(states), states, keys.kept, keys.moments, keys.counts, 0)
     _step_table(Batch(rule.name, keys, table), options)
     for index in table.members:
         slot, (weight, state) = slots[index], pairs[index]
@@ -222,21 +218,21 @@ def _write_back(original: object, value: object) -> None:
 def _options(batch: Batch, options: StepOptions) -> _native.Options:
     base = options.base
     beta1, beta2 = base.get("betas", (0.0, 0.0))
-    eps = float(base.get("eps", 1.0))
     return _native.Options.make(
         rule=getattr(_native.Rule, batch.rule),
+        storage=getattr(_native.Storage, options.mode.name.upper()),
         depth=options.depth,
         lr=float(base["lr"]),
         penalty=options.penalty,
         dead=torch.finfo(torch.float32).tiny ** (1 / options.depth) if options.flush else 0.0,
-        flush=options.flush and eps >= _LEAST_EPS,
+        flush=flushes_denormals(base, options.flush),
         maximize=bool(base["maximize"]),
         momentum=float(base.get("momentum", 0.0)),
         dampening=float(base.get("dampening", 0.0)),
         nesterov=bool(base.get("nesterov", False)),
         beta1=float(beta1),
         beta2=float(beta2),
-        eps=eps,
+        eps=float(base.get("eps", 1.0)),
     )
 
 
@@ -253,13 +249,6 @@ def _follow(
 def _flat(tensor: Tensor) -> Tensor:
     """View a dense tensor in the order of its memory."""
     return tensor.as_strided((tensor.numel(),), (1,))
-
-
-@functools.cache
-def _reader() -> Reader:
-    # Newer versions of torch describe tensors by a C function; of older ones, attributes are read.
-    exchange = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-    return _native.Reader(TYPES, DTYPES, torch.strided, exchange)
 
 
 @functools.cache

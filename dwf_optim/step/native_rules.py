@@ -12,11 +12,16 @@ from torch.optim import Optimizer
 from dwf_optim.base import Engine
 from dwf_optim.sharding import local
 from dwf_optim.state import State, base_key
-from dwf_optim.storage import STORAGES, Storage
+from dwf_optim.storage import Storage
 
 # Types whose memory holds their values. (Other subclasses may be sharded, fake or traced.)
 TYPES = (Tensor, torch.nn.Parameter)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+# Second moments below FLT_MIN count as zero. Their root, 1e-19, is less than a rounding of Adam's
+# denominator if eps is above sqrt(FLT_MIN) / (float32 eps / 2) = 1.8e-12; with a smaller one the kernel
+# keeps denormals.
+_LEAST_EPS = 1.9e-12
 
 _ADAM = {"betas", "eps", "amsgrad", "capturable", "decoupled_weight_decay"}
 _OPTIONS: dict[type[Optimizer], set[str]] = {
@@ -73,17 +78,30 @@ class Keys:
         return [*self.kept, *(key for row in self.moments for key in row)]
 
 
-def rule_of(engine: Engine, options: dict[str, Any], mode: Storage) -> Rule | str:
+def flushes_denormals(options: dict[str, Any], flush: bool) -> bool:
+    """Say whether denormal numbers count as zero within a step.
+
+    Args:
+        options: The base's.
+        flush: Whether weights killed by underflow become zeros.
+    """
+    return flush and float(options.get("eps", 1.0)) >= _LEAST_EPS
+
+
+def rule_of(engine: Engine, options: dict[str, Any], mode: Storage, flush: bool) -> Rule | str:
     """Return the extension's rule for a base, or why there is none.
 
     Args:
         engine: The base.
         options: Its group options. What the base does not know there (a scheduler's notes) is ignored.
         mode: The way factors are kept.
+        flush: Whether weights killed by underflow become zeros.
     """
-    if mode is not STORAGES["full"]:
-        return f"storage={mode.name!r} is stepped through torch"
     base = engine.base
+    if mode.name == "ephemeral" and not flushes_denormals(options, flush):
+        return (
+            f"storage='ephemeral' with flush={'dead' if flush else None!r} and this eps keeps denormals"
+        )
     # A subclass may step differently.
     if base not in _OPTIONS:
         return f"the base is {base.__name__}, not one of {[cls.__name__ for cls in _OPTIONS]}"

@@ -74,7 +74,8 @@ def share() -> tuple[Tensor, Tensor]:
 
 def train(model: nn.Module, optimizer: Optimizer, steps: int = STEPS) -> None:
     """Train on this process's share of the batch."""
-    inputs, targets = share()
+    dtype = next(model.parameters()).dtype
+    inputs, targets = (tensor.to(dtype) for tensor in share())
     for _ in range(steps):
         optimizer.zero_grad()
         nn.functional.mse_loss(model(inputs), targets).backward()

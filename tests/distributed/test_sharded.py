@@ -29,9 +29,9 @@ RUNS = [
 MESHES = {"shards": (2,), "replicas of shards": (2, 1), "one replica of shards": (1, 2)}
 
 
-def sharded(mesh: tuple[int, ...] = (2,)) -> nn.Module:
+def sharded(mesh: tuple[int, ...] = (2,), dtype: torch.dtype = torch.float64) -> nn.Module:
     names = ("replicate", "shard")[-len(mesh) :]
-    model = common.network()
+    model = common.network().to(dtype)
     device_mesh = init_device_mesh("cpu", mesh, mesh_dim_names=names)
     for layer in model[::2]:
         fully_shard(layer, mesh=device_mesh)

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from dwf_optim import DWFOptimizer
 from tests.helpers import seeded
 from tests.native.truth import Setting
+from tests.storage.problem import even_depths_allowed
 
 MOMENTS = {
     "SGD": ("momentum_buffer",),
@@ -28,22 +29,37 @@ class Case:
     """What one step starts from."""
 
     setting: Setting
+    storage: str
     depth: int
     count: int
     weights: list[Parameter]
     optimizer: DWFOptimizer
 
-    def factors(self, p: Tensor) -> list[Tensor]:
-        return [self.optimizer.state[p][f"factor.{d}"] for d in range(self.depth)]
+    def kept(self, p: Tensor) -> list[Tensor]:
+        return [self.optimizer.state[p][key] for key in kept_keys(self.storage, self.depth)]
 
-    def moments(self, p: Tensor, d: int) -> list[Tensor]:
-        return [self.optimizer.state[p][f"base.{d}.{name}"] for name in moment_names(self.setting)]
+    def moments(self, p: Tensor) -> list[list[Tensor]]:
+        """By what the base steps."""
+        state, names = self.optimizer.state[p], moment_names(self.setting)
+        return [
+            [state[f"base.{part}.{name}"] for name in names] for part in parts(self.storage, self.depth)
+        ]
 
     def everything(self) -> list[Tensor]:
         states = [self.optimizer.state[p] for p in self.weights]
         return [t.detach().clone() for t in self.weights] + [
             v.clone() for s in states for v in s.values()
         ]
+
+
+def kept_keys(storage: str, depth: int) -> list[str]:
+    if storage == "full":
+        return [f"factor.{d}" for d in range(depth)]
+    return ["root"] if storage == "tied" else []
+
+
+def parts(storage: str, depth: int) -> list[str]:
+    return [str(d) for d in range(depth)] if storage == "full" else ["root"]
 
 
 def moment_names(setting: Setting) -> tuple[str, ...]:
@@ -100,7 +116,7 @@ def lay_out(values: Tensor, layout: str) -> Tensor:
     return values.clone(memory_format=torch.contiguous_format)
 
 
-def draw(seed: int, **fixed: Any) -> Case:
+def draw(seed: int, storage: str = "full", **fixed: Any) -> Case:
     """Draw a case; fixed may be fields of `Setting`, ``depth``, ``dtype``, ``layout``, ``shapes``."""
     choose, generator = random.Random(seed), seeded(seed)
     setting = draw_setting(choose)
@@ -112,6 +128,8 @@ def draw(seed: int, **fixed: Any) -> Case:
     shapes = fixed.pop("shapes", choose.sample(SHAPES, choose.randint(1, 3)))
     for key, value in fixed.items():
         setattr(setting, key, value)
+    if storage == "ephemeral":  # the kernel takes no others
+        dtype, setting.flush, setting.eps = torch.float32, True, max(setting.eps, 1e-8)
     count = choose.choice([1, 5, 1000])
 
     def tensor(values: Tensor, number: int) -> Tensor:
@@ -120,47 +138,67 @@ def draw(seed: int, **fixed: Any) -> Case:
     states, weights = {}, []
     for shape in shapes:
         state: dict[str, Tensor] = {}
-        for d in range(depth):
-            state[f"factor.{d}"] = tensor(extremes(shape, generator), d)
+        kept = kept_keys(storage, depth)
+        for d, part in enumerate(parts(storage, depth)):
+            if kept:
+                state[kept[d]] = tensor(extremes(shape, generator), d)
             for number, name in enumerate(moment_names(setting)):
                 values = extremes(shape, generator)
                 values = values.square() if name.endswith("sq") else values
-                state[f"base.{d}.{name}"] = tensor(values, d + number)
+                state[f"base.{part}.{name}"] = tensor(values, d + number)
             if setting.base != "SGD":
-                state[f"base.{d}.step"] = torch.tensor(float(count - 1))
-        product = state["factor.0"]
-        for d in range(1, depth):
-            product = product * state[f"factor.{d}"]
-        p = Parameter(tensor(product.to(dtype), 0))
+                state[f"base.{part}.step"] = torch.tensor(float(count - 1))
+        values = agreeing(storage, [state[key] for key in kept], depth, shape, generator)
+        p = Parameter(tensor(values.to(dtype), 0))
         grad = extremes(shape, generator) * choose.choice([1e-3, 1.0])
         p.grad = tensor(grad.to(dtype), 1)
         weights.append(p)
         states[p] = state
-    optimizer = build(setting, depth, weights)
+    optimizer = build(setting, depth, weights, storage=storage)
     for p, state in states.items():
         optimizer.state[p] = state
-    return Case(setting, depth, count, weights, optimizer)
+    return Case(setting, storage, depth, count, weights, optimizer)
+
+
+def agreeing(
+    storage: str, kept: list[Tensor], depth: int, shape: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    """Return a weight that agrees with what is kept of it."""
+    if storage == "ephemeral":
+        return extremes(shape, generator)
+    factors = kept if storage == "full" else kept * depth
+    weight = factors[0]
+    for factor in factors[1:]:
+        weight = weight * factor
+    if storage == "full" or depth % 2:
+        return weight
+    return weight.copysign(torch.randn(shape, generator=generator))
 
 
 def build(
-    setting: Setting, depth: int, weights: list[Parameter], backend: str = "native"
+    setting: Setting,
+    depth: int,
+    weights: list[Parameter],
+    storage: str = "full",
+    backend: str = "native",
 ) -> DWFOptimizer:
     """An optimizer with a setting's options."""
     s = setting
-    options: dict[str, Any] = {"maximize": s.maximize}
+    options: dict[str, Any] = {"maximize": s.maximize, "storage": storage}
     if s.base == "SGD":
         options |= {"momentum": s.momentum, "dampening": s.dampening, "nesterov": s.nesterov}
     else:
         options |= {"betas": (s.beta1, s.beta2), "eps": s.eps, "amsgrad": s.amsgrad, "weight_decay": 0.0}
-    return DWFOptimizer(
-        weights,
-        lr=s.lr,
-        base=getattr(torch.optim, s.base),
-        penalty=s.penalty,
-        depth=depth,
-        lr_scale=1.0,
-        flush="dead" if s.flush else None,
-        min_ndim=0,
-        backend=backend,
-        **options,
-    )
+    with even_depths_allowed():
+        return DWFOptimizer(
+            weights,
+            lr=s.lr,
+            base=getattr(torch.optim, s.base),
+            penalty=s.penalty,
+            depth=depth,
+            lr_scale=1.0,
+            flush="dead" if s.flush else None,
+            min_ndim=0,
+            backend=backend,
+            **options,
+        )

@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from dwf_optim import DWFOptimizer, _native
+from dwf_optim import DWFOptimizer
 from dwf_optim.step import native
+from dwf_optim.step.native_reader import reader
+from dwf_optim.storage import STORAGES
 from tests.contract.common import rounding, through_disk
 from tests.helpers import BASES, Base, identical, seeded, step_with
 
 NATIVE = [
     base for base in BASES if base.name.startswith(("SGD", "Adam-", "AdamW")) or base.name == "Adam"
 ]
+every_storage = pytest.mark.parametrize("storage", list(STORAGES))
 native_bases = pytest.mark.parametrize("base", NATIVE, ids=lambda base: base.name)
 
 
@@ -63,9 +66,18 @@ def build(params: Any, base: Base, **options: Any) -> DWFOptimizer:
 
 @native_bases
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_taken_from_the_second_step_on(base: Base, dtype: torch.dtype, taken: list[int]) -> None:
+@pytest.mark.parametrize("storage", ["full", "tied"])
+def test_taken_from_the_second_step_on(
+    base: Base, dtype: torch.dtype, storage: str, taken: list[int]
+) -> None:
     """The first makes the base's state, where it has one."""
-    run(build([weight(dtype), weight(dtype)], base), range(3))
+    run(build([weight(dtype), weight(dtype)], base, storage=storage), range(3))
+    assert [n for n in taken if n] == ([2, 2, 2] if base.name == "SGD" else [2, 2])
+
+
+@native_bases
+def test_without_a_root_taken_all_the_same(base: Base, taken: list[int]) -> None:
+    run(build([weight(), weight()], base, storage="ephemeral"), range(3))
     assert [n for n in taken if n] == ([2, 2, 2] if base.name == "SGD" else [2, 2])
 
 
@@ -96,24 +108,26 @@ def test_a_subclass_steps_its_own_way(taken: list[int]) -> None:
 
 
 @native_bases
-def test_native_and_blocked_agree_over_many_steps(base: Base) -> None:
+@every_storage
+def test_native_and_blocked_agree_over_many_steps(base: Base, storage: str) -> None:
     runs = [weight(), weight()]
     for p, backend in zip(runs, ("native", "blocked"), strict=True):
-        run(build([p], base, backend=backend), range(30))
+        run(build([p], base, backend=backend, storage=storage), range(30))
     error = (runs[0] - runs[1]).norm() / runs[1].norm()
     assert 0 < error <= rounding(torch.float32, 30) or torch.equal(*runs)
 
 
 @native_bases
+@every_storage
 @pytest.mark.parametrize("way", ["native to blocked", "blocked to native"])
-def test_checkpoints_go_from_one_to_the_other(base: Base, way: str) -> None:
+def test_checkpoints_go_from_one_to_the_other(base: Base, way: str, storage: str) -> None:
     """The state has the same keys, shapes and dtypes, and what goes on is the same run."""
     first, second = way.split(" to ")
     p = weight()
-    optimizer = build([p], base, backend=first)
+    optimizer = build([p], base, backend=first, storage=storage)
     run(optimizer, range(4))
     q = copy.deepcopy(p)
-    other = build([q], base, backend=second)
+    other = build([q], base, backend=second, storage=storage)
     other.load_state_dict(through_disk(optimizer.state_dict()))
     assert identical(
         [v for v in optimizer.state[p].values()], [other.state[q][k] for k in optimizer.state[p]]
@@ -215,11 +229,12 @@ def test_a_weight_that_moves_in_memory_is_followed() -> None:
     assert identical([p.detach()], [twin.detach()])
 
 
+@every_storage
 @pytest.mark.parametrize("scattered", [True, False])
-def test_every_single_write_is_seen_at_once(scattered: bool) -> None:
+def test_every_single_write_is_seen_at_once(scattered: bool, storage: str) -> None:
     """`p.data` leaves no trace but the value."""
     p = Parameter(torch.randn(200, 300, generator=seeded(1)))
-    optimizer = build([p], NATIVE[1], lr=1e-6)
+    optimizer = build([p], NATIVE[1], lr=1e-6, storage=storage)
     run(optimizer, range(2))
     rows = torch.randint(0, 200, (5,), generator=seeded(2)) if scattered else torch.arange(200)
     columns = torch.randint(0, 300, (5,), generator=seeded(3)) if scattered else torch.arange(200)
@@ -247,11 +262,12 @@ def test_edited_factors_are_stepped_and_not_set_back() -> None:
 
 
 def test_tensors_read_by_their_attributes_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How torch older than 2.10 is read."""
+    """How tensors are read where torch's C functions are not found."""
     runs = []
-    for exchange in (Tensor.__dlpack_c_exchange_api__, None):
-        reader = _native.Reader(native.TYPES, native.DTYPES, torch.strided, exchange)
-        monkeypatch.setattr(native, "_reader", lambda reader=reader: reader)
+    for by_functions in (True, False):
+        found = reader(by_functions)
+        assert found.by_functions is by_functions
+        monkeypatch.setattr(native, "reader", lambda found=found: found)
         p = Parameter(
             torch.randn(4, 3, 5, 2, generator=seeded(1)).contiguous(memory_format=torch.channels_last)
         )

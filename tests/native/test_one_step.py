@@ -8,13 +8,15 @@ from torch import Tensor
 
 from dwf_optim import _native
 from dwf_optim.step import native
+from dwf_optim.storage import STORAGES
 from tests.helpers import identical
-from tests.native import truth
+from tests.native import root_truth, truth
 from tests.native.cases import Case, draw
 from tests.native.truth import Bounded, Outcome
 
 CASES = 200
 SETS = _native.instruction_sets()
+every_storage = pytest.mark.parametrize("storage", list(STORAGES))
 
 
 @pytest.fixture(params=SETS)
@@ -24,9 +26,15 @@ def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 
 def exact_step(case: Case, p: Tensor) -> Outcome:
-    factors = [f.double() for f in case.factors(p)]
-    moments = [[m.double() for m in case.moments(p, d)] for d in range(case.depth)]
-    return truth.step(case.setting, factors, p.grad.double(), moments, case.count)
+    s, depth, count = case.setting, case.depth, case.count
+    kept = [tensor.double() for tensor in case.kept(p)]
+    moments = [[m.double() for m in some] for some in case.moments(p)]
+    weight, grad = p.detach().double(), p.grad.double()
+    if case.storage == "full":
+        return truth.step(s, kept, grad, moments, count)
+    if case.storage == "tied":
+        return root_truth.tied(s, kept[0], weight, grad, moments[0], depth, count)
+    return root_truth.ephemeral(s, weight, grad, moments[0], depth, count)
 
 
 def assert_within(found: Tensor, expected: Bounded, where: Tensor, what: str) -> None:
@@ -46,12 +54,11 @@ def assert_step(case: Case, expected: list[Outcome]) -> int:
     for p, outcome in zip(case.weights, expected, strict=True):
         live = outcome.representable & outcome.alive
         dead = outcome.representable & outcome.dead
-        for d in range(case.depth):
-            found = [case.factors(p)[d], *case.moments(p, d)]
-            exact = [outcome.factors[d], *outcome.moments[d]]
-            for number, (f, e) in enumerate(zip(found, exact, strict=True)):
-                assert_within(f, e, live, f"factor {d}" if number == 0 else f"moment {number} of {d}")
-                assert not f[dead].any()
+        after = [*outcome.factors, *(m for some in outcome.moments for m in some)]
+        found = [*case.kept(p), *(m for some in case.moments(p) for m in some)]
+        for number, (f, e) in enumerate(zip(found, after, strict=True)):
+            assert_within(f, e, live, f"tensor {number} of the state")
+            assert not f[dead].any()
         value, error = outcome.weight
         info = torch.finfo(p.dtype)
         if p.dtype != torch.float32:
@@ -63,11 +70,12 @@ def assert_step(case: Case, expected: list[Outcome]) -> int:
     return compared
 
 
+@every_storage
 @pytest.mark.parametrize("part", range(10))
-def test_every_number_is_within_its_bound(part: int, instruction_set: str) -> None:
+def test_every_number_is_within_its_bound(part: int, storage: str, instruction_set: str) -> None:
     compared = total = 0
     for seed in range(part, CASES, 10):
-        case = draw(seed)
+        case = draw(seed, storage)
         expected = [exact_step(case, p) for p in case.weights]
         case.optimizer.step()
         compared += assert_step(case, expected)
@@ -75,11 +83,12 @@ def test_every_number_is_within_its_bound(part: int, instruction_set: str) -> No
     assert compared > 0.5 * total  # the rest may overflow, or is within a rounding of death
 
 
+@every_storage
 @pytest.mark.parametrize("seed", range(0, CASES, 10))
-def test_threads_do_not_change_a_bit(seed: int, instruction_set: str) -> None:
+def test_threads_do_not_change_a_bit(seed: int, storage: str, instruction_set: str) -> None:
     runs = []
     for threads in (1, 2, 5):
-        case = draw(seed, shapes=[(3, 7), (300, 311), (1, 1), (8, 8)])
+        case = draw(seed, storage, shapes=[(3, 7), (300, 311), (1, 1), (8, 8)])
         torch.set_num_threads(threads)  # only now: torch's own arithmetic depends on it
         try:
             case.optimizer.step()
@@ -90,13 +99,14 @@ def test_threads_do_not_change_a_bit(seed: int, instruction_set: str) -> None:
     assert identical(runs[0], runs[2])
 
 
-def test_instruction_sets_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+@every_storage
+def test_instruction_sets_do_not_change_a_bit(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every operation is rounded by itself, as IEEE 754 says, in all of them."""
     for seed in range(0, CASES, 10):
         runs = []
         for name in SETS:
             monkeypatch.setattr(native, "INSTRUCTION_SET", name)
-            case = draw(seed)
+            case = draw(seed, storage)
             case.optimizer.step()
             runs.append(case.everything())
         assert all(identical(runs[0], run) for run in runs[1:])
@@ -104,11 +114,23 @@ def test_instruction_sets_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("layout", ["transposed", "channels_last", "misaligned", "gaps", "mixed"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_layouts_do_not_change_a_bit(layout: str, dtype: torch.dtype, instruction_set: str) -> None:
+@pytest.mark.parametrize("storage", ["full", "tied"])
+def test_layouts_do_not_change_a_bit(
+    layout: str, dtype: torch.dtype, storage: str, instruction_set: str
+) -> None:
+    assert_same_in_every_layout(layout, dtype, storage)
+
+
+@pytest.mark.parametrize("layout", ["transposed", "channels_last", "misaligned", "gaps", "mixed"])
+def test_layouts_do_not_change_a_bit_without_a_root(layout: str, instruction_set: str) -> None:
+    assert_same_in_every_layout(layout, torch.float32, "ephemeral")
+
+
+def assert_same_in_every_layout(layout: str, dtype: torch.dtype, storage: str) -> None:
     for seed in range(8):
         runs = []
         for each in (layout, "contiguous"):
-            case = draw(seed, layout=each, dtype=dtype, shapes=[(5, 4, 3, 7), (33, 65)])
+            case = draw(seed, storage, layout=each, dtype=dtype, shapes=[(5, 4, 3, 7), (33, 65)])
             case.optimizer.step()
             runs.append(case.everything())
         assert identical(*runs)
@@ -132,9 +154,9 @@ def test_every_half_precision_weight_and_gradient(dtype: torch.dtype, instructio
     case.optimizer.step()
     # f_1 = 0 - 1 * g * 1, and f_0 = 1 - 1 * g * 0.
     zero_times = every.float() * 0
-    assert identical([case.factors(p)[1]], [-every.float()])
-    assert identical([case.factors(p)[0]], [1 - zero_times])
-    assert identical([p.detach()], [(case.factors(p)[0] * case.factors(p)[1]).to(dtype)])
+    assert identical([case.kept(p)[1]], [-every.float()])
+    assert identical([case.kept(p)[0]], [1 - zero_times])
+    assert identical([p.detach()], [(case.kept(p)[0] * case.kept(p)[1]).to(dtype)])
 
 
 def test_rounding_to_half_precision_is_torchs(instruction_set: str) -> None:

@@ -74,10 +74,10 @@ def step(
         terms = others.abs() + abs(decay) * factors[d].abs()
         # depth multiplications; the decay's own rounding, its multiplication and the sum
         slope = Bounded(g, (depth + 3) * U * terms + lost)
-        factor, state, fits = _base(s, factors[d], slope, terms, moments[d], count)
-        new.append(factor)
+        move, state, fits = base_move(s, slope, terms, moments[d], count)
+        new.append(subtract(factors[d], move))
         after.append(state)
-        representable &= fits
+        representable &= fits & (new[-1].value.abs() < LARGE)
     limit = TINY ** (1 / depth)
     if s.flush:
         dead = torch.stack([f.value.abs() + f.error < limit * (1 - 2 * U) for f in new]).all(0)
@@ -93,11 +93,26 @@ def step(
     return Outcome(new, after, Bounded(weight, error), representable, dead, alive)
 
 
-def _base(
-    s: Setting, f: Tensor, slope: Bounded, terms: Tensor, state: list[Tensor], count: int
+def subtract(f: Tensor, move: Bounded) -> Bounded:
+    """Move a factor: one rounding more."""
+    value, error = move
+    return Bounded(f - value, error + U * (f.abs() + value.abs() + error) + 3 * TINY)
+
+
+def base_move(
+    s: Setting, slope: Bounded, terms: Tensor, state: list[Tensor], count: int
 ) -> tuple[Bounded, list[Bounded], Tensor]:
+    """Say by how much the base moves a factor, what it then keeps, and where float32 cannot overflow.
+
+    Args:
+        s: The base.
+        slope: The factor's gradient.
+        terms: The sum of its terms' absolute values.
+        state: What the base keeps of the factor.
+        count: Of this step.
+    """
     if s.base != "SGD":
-        return _adam(s, f, slope, terms, state, count)
+        return _adam(s, slope, terms, state, count)
     g, error = slope
     move, after = g, []
     if s.momentum:
@@ -111,13 +126,13 @@ def _base(
             move = g + s.momentum * move
             terms = terms * s.momentum + slope.value.abs()
             error = slope.error + s.momentum * error + 3 * U * terms + 3 * TINY
-    stepped = f - s.lr * move
-    error = s.lr * error + 3 * U * (f.abs() + s.lr * (move.abs() + error)) + 3 * TINY
-    return Bounded(stepped, error), after, (terms < LARGE) & (stepped.abs() < LARGE)
+    # The rate is rounded, and the product.
+    error = s.lr * error + 3 * U * s.lr * (move.abs() + error) + 2 * TINY * max(1, s.lr)
+    return Bounded(s.lr * move, error), after, terms < LARGE
 
 
 def _adam(
-    s: Setting, f: Tensor, slope: Bounded, terms: Tensor, state: list[Tensor], count: int
+    s: Setting, slope: Bounded, terms: Tensor, state: list[Tensor], count: int
 ) -> tuple[Bounded, list[Bounded], Tensor]:
     g, error = slope
     tiny = TINY if s.flush else TINY * 2 * U
@@ -135,7 +150,7 @@ def _adam(
     low, high = (scale - square_error).clamp(min=0).sqrt(), (scale + square_error).sqrt()
     rate = s.lr / (1 - s.beta1**count)
     root = (1 - s.beta2**count) ** 0.5
-    # Rounded: the square root, its divisor, the quotient, eps and the sum; and a margin for the ends.
+    # Rounded: the square root, its correction, the product, eps and the sum; and a margin for the ends.
     below, above = (low / root + s.eps) * (1 - 8 * U), (high / root + s.eps) * (1 + 8 * U)
     denominator = scale.sqrt() / root + s.eps
     move = rate * mean / denominator
@@ -146,9 +161,5 @@ def _adam(
         (move - rate * mean / above).abs() + rate * mean_error / below,
     )
     move_error = move_error + 4 * U * reach / below + 3 * TINY * (1 + 1 / below)
-    stepped = f - move
-    bound = move_error + 2 * U * (f.abs() + move.abs() + move_error) + 3 * TINY
-    fits = (
-        (terms.square() < LARGE) & (square < LARGE) & (reach / below < LARGE) & (stepped.abs() < LARGE)
-    )
-    return Bounded(stepped, bound), after, fits
+    fits = (terms.square() < LARGE) & (square < LARGE) & (reach / below < LARGE)
+    return Bounded(move, move_error), after, fits
