@@ -149,7 +149,11 @@ def test_one_block_or_many_is_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatc
     def run(block: int) -> list[Tensor]:
         monkeypatch.setattr(blocked, "BLOCK", block)
         weights = four_tensors()
-        optimizer = DWFOptimizer(weights, lr=0.02, momentum=0.9, penalty=PENALTY, backend="blocked")
+        # Torch's fused kernels, which blocked takes unless told not to, round the elements that do not
+        # fill a vector register in another way, so their bits depend on where a piece ends.
+        optimizer = DWFOptimizer(
+            weights, lr=0.02, momentum=0.9, penalty=PENALTY, backend="blocked", fused=False
+        )
         for _ in range(STEPS):
             optimizer.zero_grad()
             loss(weights).backward()
