@@ -53,7 +53,7 @@ def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, A
     left = BLOCK
     for slot in slots:
         size = slot.weight.numel()
-        if size > BLOCK:
+        if size > BLOCK or not _is_contiguous(slot):
             base = _step_large(engine, options, slot)
             continue
         if size > left:
@@ -83,8 +83,14 @@ def _through_kernel(engine: Engine, options: StepOptions) -> StepOptions:
     return replace(options, base=base, penalty=0.0)
 
 
+def _is_contiguous(slot: Slot) -> bool:
+    """Say whether a fused kernel, which walks raw memory, may be given all that the base works on."""
+    values = [*slot.kept, *(value for state in slot.states for value in state.values())]
+    return all(value.is_contiguous() for value in values if isinstance(value, Tensor))
+
+
 def _step_large(engine: Engine, options: StepOptions, slot: Slot) -> dict[str, Any]:
-    """Step a tensor of more than one block, piece by piece."""
+    """Step a tensor of more than one block, piece by piece, in one order of memory."""
     cut = _Cut.of(slot)
     weights, grads = cut.split(slot.weight), cut.split(slot.grad)
     kept = [cut.split(tensor) for tensor in slot.kept]
