@@ -64,19 +64,19 @@ def leave_one_out(
     Returns:
         ``D`` tensors: ``out``, or new ones.
     """
-    results = list(out) if out is not None else [torch.empty_like(f) for f in factors]
+    room: list[Tensor | None] = [None] * len(factors) if out is None else list(out)
     start = torch.ones_like(factors[0]) if start is None else start.to(factors[0].dtype)
     if len(factors) == 1:
-        return [results[0].copy_(start)]
-    left = start
+        return [product([start], out=room[0])]
+    results = [start]
     for d in range(1, len(factors)):
-        left = torch.mul(left, factors[d - 1], out=results[d])
+        results.append(torch.mul(results[-1], factors[d - 1], out=room[d]))
     right = factors[-1]
     for d in range(len(factors) - 2, 0, -1):
         results[d].mul_(right)
-        # Until it gets its own, the first result is room for the product from the right.
-        right = torch.mul(right, factors[d], out=results[0])
-    torch.mul(right, start, out=results[0])
+        # Until it gets its own, the first one's room is for the product from the right.
+        right = torch.mul(right, factors[d], out=room[0])
+    results[0] = torch.mul(right, start, out=room[0])
     return results
 
 
@@ -99,7 +99,9 @@ def factor_gradients(
     Returns:
         ``D`` tensors: ``out``, or new ones.
     """
-    gradients = leave_one_out(factors, start=grad, out=out)
+    # Laid out like the factors, because a base's fused kernel walks both in the order of memory.
+    room = [torch.empty_like(factor) for factor in factors] if out is None else out
+    gradients = leave_one_out(factors, start=grad, out=room)
     if penalty != 0:
         decay = 2 * penalty / len(factors)
         for gradient, factor in zip(gradients, factors, strict=True):
