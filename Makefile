@@ -20,7 +20,7 @@ PIP_INSTALL := $(PY) -m pip install -c $(STAMPS)/torch
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint docs bench clean
+.PHONY: help demo test test-fast sanitize dist packaging lint docs bench clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,18 @@ test: $(STAMPS)/dev $(STAMPS)/torch-sparse  ## run all tests (the first time bui
 
 test-fast: $(STAMPS)/dev  ## run the tests that are quick and do not need torch-sparse
 	$(PY) -m pytest -m "not slow and not torch_sparse"
+
+sanitize: $(STAMPS)/dev  ## run the extensions' tests on builds that watch memory and undefined behaviour (GCC)
+	$(PY) -m tests.sanitized
+
+dist: $(STAMPS)/dev  ## build sdist and wheel into dist/
+	rm -rf dist
+	$(PY) -m build --sdist --no-isolation
+	$(PY) -m pip wheel --no-cache-dir --no-deps --no-build-isolation -w dist dist/*.tar.gz
+	ls -l dist
+
+packaging: dist  ## install sdist and wheel where there is no compiler, and train
+	$(PY) -m pytest tests/packaging
 
 lint: $(STAMPS)/dev  ## check style, format and types
 	$(PY) -m ruff check
@@ -63,7 +75,7 @@ $(STAMPS)/torch: $(STAMPS)/venv Makefile
 	$(PY) -m pip install $(TORCH)
 	$(PY) -c 'import torch; print(f"torch=={torch.__version__}")' >$@
 
-$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml CMakeLists.txt $(wildcard dwf_optim/csrc/*)
+$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml CMakeLists.txt $(wildcard */csrc/*)
 	$(PIP_INSTALL) -e '.[$*]'
 	touch $@
 

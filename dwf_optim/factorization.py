@@ -160,6 +160,45 @@ OF_ALL_GROUPS = frozenset({"base", "backend", "seed"})
 OWN_KEYS = OF_ALL_GROUPS.union(Factorization.option_names(), RUN_KEYS, ("params", "param_names"))
 
 
+def without_common(group: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what all groups share; ZeroRedundancyOptimizer repeats it in each.
+
+    Args:
+        group: As the user gives it.
+        common: What all groups share, by name, and whatever else.
+
+    Raises:
+        ValueError: If the group says otherwise.
+    """
+    for key in OF_ALL_GROUPS & group.keys():
+        if group[key] != common[key]:
+            raise ValueError(
+                f"{key} is one for all groups, a group may not have its own: give it to the "
+                "constructor, or build an optimizer for these parameters alone"
+            )
+    return {key: value for key, value in group.items() if key not in OF_ALL_GROUPS}
+
+
+def checked(group: Mapping[str, Any], engine: Engine) -> Factorization:
+    """Return a new group's factorization after every check, of options, base and parameters.
+
+    Args:
+        group: Complete, with its parameters.
+        engine: The base.
+
+    Raises:
+        TypeError: If an option has the wrong type, or a parameter cannot be trained so.
+        ValueError: If an option has an impossible value, also one of the base's.
+    """
+    factorization = Factorization.from_group(group)
+    engine.validate(dict(group))
+    factorization.check_base(engine)
+    for p in group["params"]:
+        factorization.check(p)
+    factorization.warn_if_unwise()
+    return factorization
+
+
 def base_options(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a parameter group tells the base: ``lr``, ``momentum``, ..."""
     return {key: value for key, value in group.items() if key not in OWN_KEYS}

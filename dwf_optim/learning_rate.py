@@ -202,6 +202,29 @@ def budget_from_travel(available: float, travelled: float, steps: int, required:
     )
 
 
+def budgets_of_run(
+    groups: Iterable[Mapping[str, Any]], kind: BaseKind, threshold: float
+) -> list[DecayBudget]:
+    """Build the budget of each group that has stepped from what the groups have summed up.
+
+    Args:
+        groups: The optimizer's.
+        kind: Of its base.
+        threshold: ``|weight|`` that counts as zero.
+
+    Returns:
+        None of them for Adam-type bases, nor for thresholds at which ordinary weights count as zero.
+    """
+    if kind != "sgd" or not 0 < threshold < TYPICAL_START:
+        return []
+    required = required_decay(threshold=threshold)
+    return [
+        budget_from_travel(group["penalty_sum"], group["lr_sum"], group["steps"], required)
+        for group in groups
+        if group["steps"] > 0
+    ]
+
+
 def warn_outside_window(group: Mapping[str, Any], kind: BaseKind) -> None:
     """Warn about a learning rate at which training is not expected to work.
 

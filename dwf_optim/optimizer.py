@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,25 +13,19 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from dwf_optim.base import Engine, constructor_default, constructor_options
+from dwf_optim.base import Engine, constructor_options
 from dwf_optim.checkpoint import is_plain, unpack
-from dwf_optim.convert import check_convertible, convert_state, has_stepped
-from dwf_optim.factorization import OF_ALL_GROUPS, OWN_KEYS, RUN_KEYS, Factorization, base_options
-from dwf_optim.factors import zero_where
+from dwf_optim.factorization import OWN_KEYS, RUN_KEYS, Factorization, checked, without_common
 from dwf_optim.init import INITS
-from dwf_optim.learning_rate import (
-    TYPICAL_START,
-    DecayBudget,
-    budget_from_travel,
-    required_decay,
-)
+from dwf_optim.learning_rate import DecayBudget, budgets_of_run
+from dwf_optim.loading import check_plain, complete, converted, plain_options, upgrade
+from dwf_optim.members import Group, find, members_by_group, positions
 from dwf_optim.notify import warn
-from dwf_optim.sharding import cut, local, local_state, place_state
-from dwf_optim.state import Part, State, elementwise, get_base_states, put_base_states
+from dwf_optim.state import State
 from dwf_optim.step import resolve_backend
-from dwf_optim.step.group import member_of, plan_group, step_group
+from dwf_optim.step.group import plan_group, step_group
 from dwf_optim.storage.switch import switch
-from dwf_optim.store import FactorStore, Member
+from dwf_optim.store import FactorStore
 
 
 class DWFOptimizer(Optimizer):
@@ -150,21 +143,9 @@ class DWFOptimizer(Optimizer):
                 f"wrap takes a built torch optimizer, got {optimizer!r}; for a class, use "
                 "DWFOptimizer(params, base=...)"
             )
-        defaults = constructor_options(type(optimizer), optimizer.defaults)
-        groups = [dict(group) for group in optimizer.param_groups]
-        if "weight_decay" in defaults and defaults["weight_decay"] == constructor_default(
-            type(optimizer), "weight_decay"
-        ):
-            # What nobody asked for is no reason for a warning: AdamW's default.
-            usual = defaults.pop("weight_decay")
-            for group in groups:
-                if group["weight_decay"] == usual:
-                    del group["weight_decay"]
-        for group in groups:
-            if names := group.pop("param_names", None):
-                group["params"] = list(zip(names, group["params"], strict=True))
+        groups, defaults = plain_options(optimizer)
         wrapped = cls(groups, base=type(optimizer), penalty=penalty, **{**defaults, **options})
-        wrapped.state.update(wrapped._convert(optimizer.state))
+        wrapped.state.update(wrapped._converted(optimizer.state))
         return wrapped
 
     # ------------------------------------------------------------------ groups
@@ -182,16 +163,11 @@ class DWFOptimizer(Optimizer):
         """
         asked = isinstance(param_group, dict) and bool(param_group.get("weight_decay"))
         if isinstance(param_group, dict):
-            param_group = self._without_common(param_group)
+            param_group = without_common(param_group, vars(self))
         super().add_param_group(param_group)
-        *_, (group, members) = self._members_by_group()
+        *_, (group, members) = members_by_group(self.param_groups)
         try:
-            factorization = Factorization.from_group(group)
-            self._engine.validate(group)
-            factorization.check_base(self._engine)
-            for p in group["params"]:
-                factorization.check(p)
-            factorization.warn_if_unwise()
+            factorization = checked(group, self._engine)
             factorized = [member for member in members if factorization.factorizes(member.p.ndim)]
             if factorized and (asked or self._asked_for_weight_decay):
                 self._warn_of_weight_decay(group)
@@ -202,16 +178,6 @@ class DWFOptimizer(Optimizer):
             self.param_groups.pop()
             raise
 
-    def _without_common(self, param_group: dict[str, Any]) -> dict[str, Any]:
-        """Leave out what all groups share; ZeroRedundancyOptimizer repeats it in each."""
-        for key in OF_ALL_GROUPS & param_group.keys():
-            if param_group[key] != getattr(self, key):
-                raise ValueError(
-                    f"{key} is one for all groups, a group may not have its own: give it to the "
-                    "constructor, or build an optimizer for these parameters alone"
-                )
-        return {key: value for key, value in param_group.items() if key not in OF_ALL_GROUPS}
-
     def _warn_of_weight_decay(self, group: dict[str, Any]) -> None:
         if group.get("weight_decay") and not self._warned_of_weight_decay:
             self._warned_of_weight_decay = True
@@ -220,16 +186,8 @@ class DWFOptimizer(Optimizer):
                 "L2 is the penalty itself (weight_decay wd on them would be penalty D wd / 2)"
             )
 
-    def _members_by_group(self) -> Iterator[tuple[dict[str, Any], list[Member]]]:
-        for group, first in self._positions():
-            yield group, [member_of(group, index, first) for index in range(len(group["params"]))]
-
-    def _positions(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """Go through the groups, each with the position of its first parameter among all."""
-        first = 0
-        for group in self.param_groups:
-            yield group, first
-            first += len(group["params"])
+    def _positions(self) -> Iterator[tuple[Group, int]]:
+        return positions(self.param_groups)
 
     def factorized(self) -> Iterator[Tensor]:
         """Go through the parameters that are split into factors, in order."""
@@ -251,21 +209,12 @@ class DWFOptimizer(Optimizer):
         Raises:
             ValueError: If the optimizer does not hold the parameter.
         """
-        member, factorization = self._find(parameter)
+        group, member = find(self.param_groups, parameter)
+        factorization = Factorization.from_group(group)
         if not factorization.factorizes(parameter.ndim):
             return []
         state = self._store.state_of(self.state, member, factorization)
         return factorization.factors(parameter, state)
-
-    def _find(self, parameter: Tensor) -> tuple[Member, Factorization]:
-        for group, members in self._members_by_group():
-            for member in members:
-                if member.p is parameter:
-                    return member, Factorization.from_group(group)
-        raise ValueError(
-            f"the optimizer holds no such parameter (shape {tuple(parameter.shape)}); add it with "
-            "add_param_group first"
-        )
 
     @torch.no_grad()
     def zero_(self, parameter: Tensor, mask: Tensor) -> None:
@@ -286,16 +235,8 @@ class DWFOptimizer(Optimizer):
             raise ValueError(
                 f"mask has shape {tuple(mask.shape)}, the parameter {tuple(parameter.shape)}"
             )
-        member, factorization = self._find(parameter)
-        split = factorization.factorizes(parameter.ndim)
-        if split:
-            self._store.state_of(self.state, member, factorization)
-        mask = cut(mask, parameter)
-        local(parameter).masked_fill_(mask, 0)
-        zero_where(mask, elementwise(local_state(self.state.get(parameter, {}))))
-        if split:
-            kept = factorization.mode.kept(self.state[parameter], factorization.depth)
-            self._store.note_write(parameter, kept)
+        group, member = find(self.param_groups, parameter)
+        self._store.zero_(self.state, member, Factorization.from_group(group), mask)
 
     def decay_budgets(self, threshold: float) -> list[DecayBudget]:
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.
@@ -307,14 +248,7 @@ class DWFOptimizer(Optimizer):
             One budget a group; none for Adam-type bases, which follow no such law, nor for thresholds at
             which ordinary weights count as zero anyway.
         """
-        if self._engine.kind != "sgd" or not 0 < threshold < TYPICAL_START:
-            return []
-        required = required_decay(threshold=threshold)
-        return [
-            budget_from_travel(group["penalty_sum"], group["lr_sum"], group["steps"], required)
-            for group in self.param_groups
-            if group["steps"] > 0
-        ]
+        return budgets_of_run(self.param_groups, self._engine.kind, threshold)
 
     # -------------------------------------------------------------------- step
 
@@ -382,75 +316,22 @@ class DWFOptimizer(Optimizer):
                 state_dict = replaced
         state, groups = unpack(self.param_groups, state_dict)
         if is_plain(groups):
-            self._load_plain(state, groups)
+            check_plain(self._engine, groups)
+            # All of it is converted before any of it is taken.
+            state = self._converted(state)
+            for group, saved in zip(self.param_groups, groups, strict=True):
+                group.update(saved)
+            self.state.update(state)
         else:
             switch(self.param_groups, groups, state, self.base)
             self._store.take_waiting(state)
             self.__setstate__({"state": state, "param_groups": groups})
-        self._upgrade()
+        upgrade(self._engine, self.state, self.param_groups)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
-    def _load_plain(self, states: Mapping[Tensor, State], groups: list[dict[str, Any]]) -> None:
-        expected = self._engine.defaults.keys()
-        for saved in groups:
-            if missing := sorted(expected - saved.keys() - {"differentiable"}):
-                raise ValueError(
-                    f"neither a checkpoint of DWFOptimizer nor of its base {self.base.__name__}: a "
-                    f"group lacks {missing}; load it into the optimizer it was saved from"
-                )
-        # All of it is converted before any of it is taken.
-        converted = self._convert(states)
-        for group, saved in zip(self.param_groups, groups, strict=True):
-            group.update(saved)
-        self.state.update(converted)
-
-    def _upgrade(self) -> None:
-        """Let the base bring what was loaded to its present form, such as step counts to tensors."""
-        for group, members in self._members_by_group():
-            factorization = Factorization.from_group(group)
-            mode, depth = factorization.mode, factorization.depth
-            tensors: list[Tensor] = []
-            states: list[State] = []
-            split: list[tuple[State, Sequence[Part], list[State]]] = []
-            for p, *_ in members:
-                state = self.state.get(p, {})
-                if factorization.factorizes(p.ndim) and mode.is_in(state, depth):
-                    views = get_base_states(state, mode.parts(depth))
-                    split.append((state, mode.parts(depth), views))
-                    tensors += mode.kept(state, depth) or [p]
-                    states += views
-                else:
-                    tensors.append(p)
-                    states.append(state)
-            filled = [(t, s) for t, s in zip(tensors, states, strict=True) if s]
-            self._engine.upgrade(base_options(group), [t for t, _ in filled], [s for _, s in filled])
-            for state, parts, views in split:
-                put_base_states(state, parts, views)
-
-    @torch.no_grad()
-    def _convert(self, states: Mapping[Tensor, State]) -> dict[Tensor, State]:
-        """Turn the base's state into ours."""
-        split = {p for p in self.factorized() if p in states and has_stepped(states[p])}
-        for p in split:
-            check_convertible(self.base, states[p], p.shape)
-        converted: dict[Tensor, State] = {}
-        for group, members in self._members_by_group():
-            factorization = Factorization.from_group(group)
-            for member in members:
-                p = member.p
-                if p in split:
-                    own = dict(self._store.state_of(self.state, member, factorization))
-                    factors = [local(f) for f in factorization.factors(p, own)]
-                    views = convert_state(self.base, local_state(states[p]), factors)
-                    # A root is stepped as the first of its factors.
-                    parts = factorization.mode.parts(factorization.depth)
-                    views = [place_state(view, {}, p) for view in views[: len(parts)]]
-                    put_base_states(own, parts, views)
-                    converted[p] = own
-                elif p in states and has_stepped(states[p]):
-                    converted[p] = deepcopy(states[p])
-        return converted
+    def _converted(self, plain: Mapping[Tensor, State]) -> dict[Tensor, State]:
+        return converted(self._engine, self._store, self.state, self.param_groups, plain)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and deepcopy carry: options, groups and state, not the engine."""
@@ -468,12 +349,7 @@ class DWFOptimizer(Optimizer):
         if not hasattr(self, "_engine"):
             options = {key: value for key, value in self.defaults.items() if key not in OWN_KEYS}
             self._engine = Engine(self.base, constructor_options(self.base, options))
-        # A checkpoint of an older version lacks the options that came later. (Torch adds keys of its own
-        # to self.defaults, which are no options of this base.)
-        known = {k: v for k, v in self.defaults.items() if k in OWN_KEYS or k in self._engine.defaults}
-        for group in self.param_groups:
-            for key, value in known.items():
-                group.setdefault(key, value)
+        complete(self.param_groups, self.defaults, self._engine)
 
     def __repr__(self) -> str:
         """Name the base, then list the groups as torch does."""

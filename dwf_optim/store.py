@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from dwf_optim.factorization import Factorization
+from dwf_optim.factors import zero_where
 from dwf_optim.init import INITS, fingerprint, generator_for, redraw, spread
+from dwf_optim.members import Member
 from dwf_optim.notify import warn
 from dwf_optim.outside_writes import Writes, follow, seems_unwritten, take_over, writes
-from dwf_optim.sharding import whole
-from dwf_optim.state import REDRAWN, State
-
-
-class Member(NamedTuple):
-    """A parameter's place in the optimizer.
-
-    Attributes:
-        p: The parameter.
-        position: Among all parameters of all groups, from 0.
-        name: The user's, or its position in words.
-    """
-
-    p: Tensor
-    position: int
-    name: str
+from dwf_optim.sharding import cut, local, local_state, whole
+from dwf_optim.state import REDRAWN, State, elementwise
 
 
 class FactorStore:
@@ -137,6 +125,31 @@ class FactorStore:
             take_over(p, state, mode, depth)
         self.note_write(p, mode.kept(state, depth))
         return state
+
+    def zero_(
+        self,
+        states: MutableMapping[Tensor, State],
+        member: Member,
+        factorization: Factorization,
+        mask: Tensor,
+    ) -> None:
+        """Set masked elements of a parameter, of its factors and of the base's state to zero.
+
+        Args:
+            states: The optimizer's state; gains an entry for a factorized parameter that has none.
+            member: The parameter.
+            factorization: Its group's.
+            mask: Boolean, of its shape.
+        """
+        p = member.p
+        split = factorization.factorizes(p.ndim)
+        if split:
+            self.state_of(states, member, factorization)
+        mask = cut(mask, p)
+        local(p).masked_fill_(mask, 0)
+        zero_where(mask, elementwise(local_state(states.get(p, {}))))
+        if split:
+            self.note_write(p, factorization.mode.kept(states[p], factorization.depth))
 
     def _is_ours(
         self, p: Tensor, kept: Sequence[Tensor], factorization: Factorization, step: int | None

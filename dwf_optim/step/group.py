@@ -13,14 +13,14 @@ from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization, base_options
 from dwf_optim.init import common_spread
 from dwf_optim.learning_rate import auto_lr_scale, momentum_gain, warn_outside_window
+from dwf_optim.members import Group, Member, member_of
 from dwf_optim.sharding import cut, local, local_state, place_state, whole
 from dwf_optim.state import State, get_base_states, put_base_states
 from dwf_optim.step import native, plain
 from dwf_optim.step.slot import Slot, StepOptions
-from dwf_optim.store import FactorStore, Member
+from dwf_optim.store import FactorStore
 
 Backend = Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]
-Group = dict[str, Any]
 
 
 @dataclass
@@ -86,20 +86,6 @@ def plan_group(
     if batch is not None and not batch.table.weights:
         batch = None
     return Plan(group, factorization, options, batch, factorized, unfactorized)
-
-
-def member_of(group: Group, index: int, first: int) -> Member:
-    """Return a parameter's place in the optimizer.
-
-    Args:
-        group: Its group.
-        index: Its place there.
-        first: Position of the group's first parameter among those of all groups.
-    """
-    names = group.get("param_names")
-    position = first + index
-    name = names[index] if names else f"parameter number {position}"
-    return Member(group["params"][index], position, name)
 
 
 def _check_gradients(members: Sequence[Member]) -> None:

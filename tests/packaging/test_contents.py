@@ -1,0 +1,43 @@
+"""What lies in the wheel and in the sdist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.environment import PACKAGES_WITH_EXTENSION, ROOT
+
+PACKAGES = ("dwf_optim", "inference")
+LIMIT = 1_000_000  # bytes of the wheel
+
+
+def files(pattern: str) -> set[str]:
+    return {
+        str(path.relative_to(ROOT)) for package in PACKAGES for path in ROOT.glob(f"{package}/{pattern}")
+    }
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(names_in_wheel: list[str]) -> None:
+    expected = files("**/*.py") | files("**/*.pyi") | files("**/py.typed")
+    inside = {name for name in names_in_wheel if ".dist-info/" not in name and not name.endswith(".so")}
+    assert inside == expected
+    assert {"dwf_optim/optimizer.py", "dwf_optim/step/native.py", "inference/chain.py"} < inside
+
+
+def test_the_wheel_holds_every_extension(names_in_wheel: list[str]) -> None:
+    libraries = [Path(name) for name in names_in_wheel if name.endswith(".so")]
+    assert sorted(str(library.parent) for library in libraries) == PACKAGES_WITH_EXTENSION
+    assert "dwf_optim" in PACKAGES_WITH_EXTENSION
+    assert all(library.name.startswith("_native.") for library in libraries)
+
+
+def test_the_wheel_is_small(wheel: Path) -> None:
+    size = wheel.stat().st_size
+    assert size < LIMIT, f"{wheel.name} has {size:,} bytes"
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from(names_in_sdist: list[str]) -> None:
+    sources = (
+        files("csrc/*") | files("**/*.py") | {"CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE"}
+    )
+    assert sources <= set(names_in_sdist)
+    assert not [name for name in names_in_sdist if name.endswith((".so", ".o", ".pyc"))]
