@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 
-def product(factors: Sequence[Tensor]) -> Tensor:
+def product(factors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
     """Multiply the factors, from the first to the last.
 
     The order is part of the state format: in floating point another order is another weight, and a
@@ -32,11 +32,14 @@ def product(factors: Sequence[Tensor]) -> Tensor:
 
     Args:
         factors: ``D >= 1`` tensors of one shape and dtype.
+        out: Optional tensor of that shape and dtype to write into; it may be the first factor.
 
     Returns:
-        A new tensor ``((f_1 * f_2) * f_3) * ...`` of that shape and dtype.
+        ``((f_1 * f_2) * f_3) * ...`` of that shape and dtype: ``out``, or a new tensor.
     """
-    weight = factors[0].clone() if len(factors) == 1 else factors[0] * factors[1]
+    if len(factors) == 1:
+        return factors[0].clone() if out is None else out.copy_(factors[0])
+    weight = torch.mul(factors[0], factors[1], out=out)
     for factor in factors[2:]:
         weight.mul_(factor)
     return weight
@@ -50,29 +53,30 @@ def leave_one_out(
     """Multiply, for every factor, all the others: ``out_d = start * prod_{e != d} f_e``.
 
     A running product from the left meets one from the right, so there is no division: the result is
-    exact where one factor is zero, and costs ``3 D`` multiplications instead of ``D^2``.
+    exact where one factor is zero, and costs ``3 D - 4`` multiplications instead of ``D^2``.
 
     Args:
         factors: ``D >= 1`` tensors of one shape and dtype.
-        start: Optional tensor of the same shape that every product begins with.
+        start: Optional tensor of the same shape that every product begins with; cast to their dtype.
         out: Optional ``D`` tensors of that shape and dtype to write into. None of them may be one
             of ``factors`` or ``start``.
 
     Returns:
         ``D`` tensors: ``out``, or new ones.
     """
-    results = list(out) if out is not None else [torch.empty_like(f) for f in factors]
-    if start is None:
-        results[0].fill_(1)
-    else:
-        results[0].copy_(start)
+    room: list[Tensor | None] = [None] * len(factors) if out is None else list(out)
+    start = torch.ones_like(factors[0]) if start is None else start.to(factors[0].dtype)
+    if len(factors) == 1:
+        return [product([start], out=room[0])]
+    results = [start]
     for d in range(1, len(factors)):
-        torch.mul(results[d - 1], factors[d - 1], out=results[d])
+        results.append(torch.mul(results[-1], factors[d - 1], out=room[d]))
     right = factors[-1]
-    for d in range(len(factors) - 2, -1, -1):
+    for d in range(len(factors) - 2, 0, -1):
         results[d].mul_(right)
-        if d > 0:
-            right = right * factors[d]
+        # Until it gets its own, the first one's room is for the product from the right.
+        right = torch.mul(right, factors[d], out=room[0])
+    results[0] = torch.mul(right, start, out=room[0])
     return results
 
 
@@ -95,7 +99,9 @@ def factor_gradients(
     Returns:
         ``D`` tensors: ``out``, or new ones.
     """
-    gradients = leave_one_out(factors, start=grad, out=out)
+    # Laid out like the factors, because a base's fused kernel walks both in the order of memory.
+    room = [torch.empty_like(factor) for factor in factors] if out is None else out
+    gradients = leave_one_out(factors, start=grad, out=room)
     if penalty != 0:
         decay = 2 * penalty / len(factors)
         for gradient, factor in zip(gradients, factors, strict=True):
@@ -194,7 +200,9 @@ def zero_where(mask: Tensor, tensors: Sequence[object]) -> None:
             tensor.masked_fill_(mask, 0)
 
 
-def flush_dead(factors: Sequence[Tensor], elementwise_state: Sequence[object]) -> None:
+def flush_dead(
+    factors: Sequence[Tensor], elementwise_state: Sequence[object], scratch: Tensor | None = None
+) -> None:
     """Zero the weights that underflow has killed, with their factors and base state.
 
     A weight is dead when every ``|f_d|`` is below ``tiny^(1/D)``, ``tiny`` being the dtype's
@@ -205,14 +213,30 @@ def flush_dead(factors: Sequence[Tensor], elementwise_state: Sequence[object]) -
     Args:
         factors: ``D >= 1`` tensors of one shape and dtype, changed in place.
         elementwise_state: The base optimizer's state values for these factors, changed in place.
+        scratch: Optional tensor like a factor, to compute in.
     """
     bound = torch.finfo(factors[0].dtype).tiny ** (1 / len(factors))
     # On a CPU it is cheap to see that none is, as nearly always; elsewhere that waits for the device.
-    on_cpu = factors[0].device.type == "cpu"
-    dead = factors[0].abs() < bound
+    on_cpu = factors[0].device.type == "cpu" and factors[0].numel() > 0
+    largest = torch.abs(factors[0], out=scratch)
+    if on_cpu and float(largest.amin()) >= bound:
+        return
     for factor in factors[1:]:
-        if on_cpu and not bool(dead.any()):
-            return
-        dead &= factor.abs() < bound
-    if not on_cpu or bool(dead.any()):
-        zero_where(dead, [*factors, *elementwise_state])
+        torch.maximum(largest, factor.abs(), out=largest)
+    # As a number, because torch's kernels for booleans are ten times slower on a CPU.
+    dead = largest.lt_(bound)
+    if on_cpu and float(dead.amax()) == 0:
+        return
+    bits = _BITS[dead.dtype]
+    kept_bits = dead.to(bits).sub_(1)
+    for tensor in [*factors, *elementwise_state]:
+        if not (isinstance(tensor, Tensor) and tensor.shape == dead.shape):
+            continue
+        if tensor.dtype == dead.dtype:
+            tensor.view(bits).bitwise_and_(kept_bits)
+        else:
+            tensor.masked_fill_(kept_bits == 0, 0)
+
+
+# Integers of the same width.
+_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}

@@ -62,8 +62,9 @@ class DWFOptimizer(Optimizer):
         min_ndim: Tensors with fewer dimensions (biases, norms) are stepped by the base as they are.
         backend: How steps are computed. "auto" takes the compiled extension ("native": SGD, Adam and
             AdamW on the CPU, weights in float32 or less) where it can, and "blocked" elsewhere.
-            "native" refuses what the extension cannot step, "blocked" is for any base, "reference" is
-            the readable one. ``foreach`` and ``fused`` say how the last two run the base.
+            "native" refuses what the extension cannot step, "blocked" is for any base, "compiled" puts
+            SGD, Adam and AdamW through torch.compile, on CPU or CUDA, "reference" is the readable one.
+            ``foreach`` and ``fused`` say how "blocked" and "reference" run the base.
         flush: "dead" makes weights that underflow has killed exactly zero; None leaves them.
         seed: Of the random factor draws, which do not touch torch's own random stream.
         **base_options: Passed to ``base``. A weight_decay acts on tensors without factors only.

@@ -65,18 +65,19 @@ def nearest_root(weight: Tensor, depth: int) -> Tensor:
     return root.to(dtype)
 
 
-def power(root: Tensor, weight: Tensor, depth: int) -> Tensor:
+def power(root: Tensor, weight: Tensor, depth: int, out: Tensor | None = None) -> Tensor:
     """Raise a root to the weight that it stands for.
 
     Args:
         root: Any shape, float32 or wider.
         weight: The weight as it was before, whose sign counts at even depth.
         depth: ``D``.
+        out: Optional tensor like ``root`` to write into.
 
     Returns:
-        A new tensor of the root's shape and dtype.
+        ``out``, or a new tensor.
     """
-    raised = product([root] * depth)
+    raised = product([root] * depth, out=out)
     return raised if depth % 2 else raised.copysign_(weight)
 
 

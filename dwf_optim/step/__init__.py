@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dwf_optim.base import Engine
-from dwf_optim.step import blocked, native, reference
+from dwf_optim.step import blocked, compiled, native, reference
 from dwf_optim.step.slot import Slot, StepOptions
 
 __all__ = ["BACKENDS", "Backend", "Slot", "StepOptions", "resolve_backend"]
@@ -19,6 +19,7 @@ Backend = Callable[[Engine, StepOptions, list[Slot]], dict[str, Any]]
 BACKENDS: dict[str, Backend] = {
     "reference": reference.step,
     "blocked": blocked.step,
+    "compiled": compiled.step,
     # Of most weights no slot is made: `native.collect` takes them before.
     "native": native.step_slots,
 }

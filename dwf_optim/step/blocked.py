@@ -9,8 +9,8 @@ per tensor (a step counter) is given to every piece as it was before the step.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +26,13 @@ from dwf_optim.step.slot import Slot, StepOptions
 # which stays in the outer cache; with much smaller blocks the calls cost more than the passes.
 BLOCK = 128 * 1024
 
+# Bases that have a kernel of one pass on the CPU, which torch does not choose by itself; and those whose
+# weight_decay is L2 in it, at no cost.
+_FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad)
+_FUSED_WITH_L2 = (torch.optim.SGD, torch.optim.Adam, torch.optim.Adagrad)
+# What is changed for that.
+_CHANGED = {"fused", "weight_decay"}
+
 
 def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, Any]:
     """Take one step of the base on the factors of every slot, block by block.
@@ -38,49 +45,78 @@ def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, A
     Returns:
         The base's group options after the step.
     """
+    asked = options.base
+    if _has_kernel(engine, asked, slots):
+        options = _through_kernel(engine, options)
     base = options.base
     batch: list[Slot] = []
-    room = BLOCK
+    left = BLOCK
     for slot in slots:
         size = slot.weight.numel()
-        if size > BLOCK:
+        if size > BLOCK or not _is_contiguous(slot):
             base = _step_large(engine, options, slot)
             continue
-        if size > room:
+        if size > left:
             base = reference.step(engine, options, batch)
-            batch, room = [], BLOCK
+            batch, left = [], BLOCK
         batch.append(slot)
-        room -= size
+        left -= size
     if batch:
         base = reference.step(engine, options, batch)
-    return base
+    return {**base, **{key: asked[key] for key in asked.keys() & _CHANGED}}
+
+
+def _has_kernel(engine: Engine, base: dict[str, Any], slots: list[Slot]) -> bool:
+    """Say whether torch steps this base in one pass if it is told to, and the user leaves it to us."""
+    unsaid = base.get("fused") is None and base.get("foreach") is None and not base.get("capturable")
+    on_cpu = all(slot.weight.device.type == "cpu" for slot in slots)
+    numbers = not any(isinstance(beta, Tensor) for beta in base.get("betas", ()))
+    return engine.base in _FUSED and unsaid and on_cpu and numbers
+
+
+def _through_kernel(engine: Engine, options: StepOptions) -> StepOptions:
+    """Have the base's kernel do what it can of the step: the penalty too, where its decay is L2."""
+    base = {**options.base, "fused": True}
+    if engine.base not in _FUSED_WITH_L2:
+        return replace(options, base=base)
+    base["weight_decay"] = 2 * abs(options.penalty) / options.depth
+    return replace(options, base=base, penalty=0.0)
+
+
+def _is_contiguous(slot: Slot) -> bool:
+    """Say whether a fused kernel, which walks raw memory, may be given all that the base works on."""
+    values = [*slot.kept, *(value for state in slot.states for value in state.values())]
+    return all(value.is_contiguous() for value in values if isinstance(value, Tensor))
 
 
 def _step_large(engine: Engine, options: StepOptions, slot: Slot) -> dict[str, Any]:
-    """Step a tensor of more than one block, piece by piece."""
+    """Step a tensor of more than one block, piece by piece, in one order of memory."""
     cut = _Cut.of(slot)
-    after: list[State] = [dict(state) for state in slot.states]
+    weights, grads = cut.split(slot.weight), cut.split(slot.grad)
+    kept = [cut.split(tensor) for tensor in slot.kept]
+    states = [_Pieces(state, _pattern(slot), cut) for state in slot.states]
     base = options.base
     scratch: list[Tensor] = []
-    for rows in cut.pieces():
-        kept = [cut.view(tensor, rows) for tensor in slot.kept]
+    for index, weight in enumerate(weights):
+        held = [pieces[index] for pieces in kept]
+        # A base's fused kernel walks raw memory, so it must not be given gaps.
         piece = Slot(
-            weight=cut.view(slot.weight, rows),
-            grad=cut.view(slot.grad, rows),
-            # A base's fused kernel walks raw memory, so it must not be given gaps.
-            kept=[tensor.contiguous() for tensor in kept],
-            states=[_take(state, slot.weight.shape, cut, rows) for state in slot.states],
+            weight,
+            grads[index],
+            kept=held if cut.flat else [tensor.contiguous() for tensor in held],
+            states=[pieces.take(index) for pieces in states],
         )
-        if not scratch or scratch[0].shape != piece.weight.shape:
-            scratch = [torch.empty_like(tensor) for tensor in piece.kept]
+        if not scratch or scratch[0].shape != weight.shape:
+            scratch = [torch.empty_like(tensor) for tensor in piece.kept or [weight]]
         base = reference.step(engine, options, [piece], scratch=[scratch])
-        for tensor, stepped in zip(kept, piece.kept, strict=True):
-            _write_back(tensor, stepped)
-        for whole, part in zip(after, piece.states, strict=True):
-            _put(whole, part, _pattern(slot), cut, rows)
-    for state, whole in zip(slot.states, after, strict=True):
+        if not cut.flat:
+            for tensor, stepped in zip(held, piece.kept, strict=True):
+                tensor.copy_(stepped)
+        for pieces, part in zip(states, piece.states, strict=True):
+            pieces.put(index, part)
+    for state, pieces in zip(slot.states, states, strict=True):
         state.clear()
-        state.update(whole)
+        state.update(pieces.whole)
     return base
 
 
@@ -112,48 +148,59 @@ class _Cut:
         length = size if flat else slot.weight.shape[order[0]]
         return cls(order, flat, length, min(length, math.ceil(size / BLOCK)))
 
-    def pieces(self) -> Iterator[slice]:
-        """Cut into pieces as even as can be: none is so short that it looks like a number."""
-        for begin, end in pairwise(self.length * i // self.count for i in range(self.count + 1)):
-            yield slice(begin, end)
+    def split(self, tensor: Tensor) -> Sequence[Tensor]:
+        """Return the pieces of a tensor, sharing its memory.
 
-    def view(self, tensor: Tensor, rows: slice) -> Tensor:
-        """Return a piece of a tensor, sharing its memory."""
+        They are as even as can be: none is so short that it looks like a number.
+        """
         tensor = tensor.permute(self.order)
-        return tensor.view(-1)[rows] if self.flat else tensor[rows]
+        ends = [self.length * i // self.count for i in range(self.count + 1)]
+        sizes = [end - begin for begin, end in pairwise(ends)]
+        return torch.split_with_sizes(tensor.view(-1) if self.flat else tensor, sizes)
+
+
+class _Pieces:
+    """The base's state of a factor, in pieces: elementwise values cut, those per tensor copied.
+
+    Args:
+        state: The whole.
+        like: Tensor like which elementwise values are laid out.
+        cut: How they are cut.
+
+    Attributes:
+        whole: The state after the pieces that have been put back.
+    """
+
+    def __init__(self, state: State, like: Tensor, cut: _Cut) -> None:
+        self.whole = dict(state)
+        self._like, self._cut = like, cut
+        self._shapes = [piece.shape for piece in cut.split(like)]
+        shaped = {k for k, v in state.items() if isinstance(v, Tensor) and v.shape == like.shape}
+        self._before = {key: cut.split(state[key]) for key in shaped}
+        self._after = dict(self._before)
+        self._per_tensor = {key: value for key, value in state.items() if key not in shaped}
+
+    def take(self, index: int) -> State:
+        """Return a piece, in memory without gaps."""
+        part = {k: v.clone() if isinstance(v, Tensor) else v for k, v in self._per_tensor.items()}
+        for key, pieces in self._before.items():
+            part[key] = pieces[index] if self._cut.flat else pieces[index].contiguous()
+        return part
+
+    def put(self, index: int, part: State) -> None:
+        """Take a piece back after a step, making room at the first."""
+        for key, value in part.items():
+            if not (isinstance(value, Tensor) and value.shape == self._shapes[index]):
+                self.whole[key] = value
+                continue
+            if key not in self._after:
+                self.whole[key] = torch.empty_like(self._like, dtype=value.dtype)
+                self._after[key] = self._cut.split(self.whole[key])
+            target = self._after[key][index]
+            if value is not target:
+                target.copy_(value)
 
 
 def _pattern(slot: Slot) -> Tensor:
     """Return the tensor like which base state is laid out in memory."""
     return slot.kept[0] if slot.kept else slot.weight
-
-
-def _take(state: State, shape: torch.Size, cut: _Cut, rows: slice) -> State:
-    """Take a piece of a base state: what is elementwise in pieces, what is per tensor copied."""
-    part: State = {}
-    for key, value in state.items():
-        if not isinstance(value, Tensor):
-            part[key] = value
-        elif value.shape == shape:
-            part[key] = cut.view(value, rows).contiguous()
-        else:
-            part[key] = value.clone()
-    return part
-
-
-def _put(whole: State, part: State, like: Tensor, cut: _Cut, rows: slice) -> None:
-    """Put a piece's base state back, making room at the first step."""
-    shape = cut.view(like, rows).shape
-    for key, value in part.items():
-        if not (isinstance(value, Tensor) and value.shape == shape):
-            whole[key] = value
-            continue
-        if not isinstance(whole.get(key), Tensor):
-            whole[key] = torch.empty_like(like, dtype=value.dtype)
-        _write_back(cut.view(whole[key], rows), value)
-
-
-def _write_back(target: Tensor, value: Tensor) -> None:
-    """Copy unless it is the same memory."""
-    if target.data_ptr() != value.data_ptr():
-        target.copy_(value)

@@ -41,6 +41,7 @@ def step(
     base = engine.step(options.base, [tensor for some in stepped for tensor in some], grads, states)
     if not options.write:
         return base
-    for slot, tensors in zip(slots, stepped, strict=True):
-        mode.finish(tensors, slot.weight, depth, slot.states, options.flush)
+    for index, (slot, tensors) in enumerate(zip(slots, stepped, strict=True)):
+        room = None if scratch is None else scratch[index][0]
+        mode.finish(tensors, slot.weight, depth, slot.states, options.flush, room)
     return base

@@ -93,12 +93,13 @@ class Ephemeral(Rooted):
         depth: int,
         states: Sequence[State],
         flush: bool,
+        scratch: Tensor | None = None,
     ) -> None:
         root, state = stepped[0], states[0]
         if flush:
-            flush_dead([root] * depth, elementwise(state))
+            flush_dead([root] * depth, elementwise(state), scratch)
         # Zeros have no ratio, and root and weight are zero there.
         ratio = root / root_of(weight, depth).masked_fill_(weight == 0, 1)
         if depth % 2 == 0:
             mirror_(state, ratio < 0)
-        weight.copy_(product([weight, *[ratio] * depth]))
+        product([weight, *[ratio] * depth], out=weight)

@@ -71,7 +71,11 @@ class Full(Storage):
         depth: int,
         states: Sequence[State],
         flush: bool,
+        scratch: Tensor | None = None,
     ) -> None:
         if flush:
-            flush_dead(stepped, [value for state in states for value in elementwise(state)])
-        weight.copy_(product(stepped))
+            flush_dead(stepped, [value for state in states for value in elementwise(state)], scratch)
+        if weight.dtype == stepped[0].dtype:
+            product(stepped, out=weight)
+        else:
+            weight.copy_(product(stepped, out=scratch))

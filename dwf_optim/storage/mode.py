@@ -112,5 +112,9 @@ class Storage(ABC):
         depth: int,
         states: Sequence[State],
         flush: bool,
+        scratch: Tensor | None = None,
     ) -> None:
-        """Write the weight after the base's step, and clear what is dead if asked to."""
+        """Write the weight after the base's step, and clear what is dead if asked to.
+
+        ``scratch`` is a tensor like those stepped, to compute in.
+        """

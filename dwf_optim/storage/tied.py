@@ -65,7 +65,8 @@ class Tied(Rooted):
         depth: int,
         states: Sequence[State],
         flush: bool,
+        scratch: Tensor | None = None,
     ) -> None:
         if flush:
-            flush_dead([stepped[0]] * depth, elementwise(states[0]))
-        weight.copy_(power(stepped[0], weight, depth))
+            flush_dead([stepped[0]] * depth, elementwise(states[0]), scratch)
+        weight.copy_(power(stepped[0], weight, depth, out=scratch))
