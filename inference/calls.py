@@ -11,22 +11,23 @@ from torch import Tensor
 from inference.graph import Shape
 
 
-def to_tensor(x: object, shape: Shape | None, name: str) -> Tensor:
+def to_tensor(x: object, shape: Shape | None, name: str, in_float32: bool = True) -> Tensor:
     """Return an argument as a contiguous tensor; its own memory if it can be.
 
     Args:
         x: NumPy array or CPU tensor.
         shape: Without the batch; None for any.
         name: For messages.
+        in_float32: Whether integers are refused too.
 
     Raises:
-        TypeError: If it is something else, or of a floating-point dtype that is not float32.
+        TypeError: If it is something else, or of a dtype that the model does not take.
         ValueError: If it has another shape, or is on another device.
     """
     if not isinstance(x, np.ndarray | Tensor):
         raise TypeError(f"{name} must be a NumPy array or a tensor, got {type(x).__name__}")
     dtype = str(x.dtype).removeprefix("torch.")
-    if dtype in ("float64", "float16", "bfloat16"):
+    if dtype in ("float64", "float16", "bfloat16") or (dtype != "float32" and in_float32):
         raise TypeError(f"{name} has dtype {dtype}, the compiled model takes float32; convert it first")
     if shape is not None and (x.ndim == 0 or tuple(x.shape[1:]) != shape):
         wanted = ", ".join(map(str, ("batch", *shape)))

@@ -43,8 +43,8 @@ def compile(
     in torch: `SparseModel.inspect` says what that is.
 
     Args:
-        model: Any module that `torch.export` can trace; left as it is. Later changes to its weights do not
-            reach what is returned.
+        model: Any module that `torch.export` can trace; left as it is. Later changes to its weights do
+            not reach what is returned.
         example: Its positional arguments, tensors ``[batch, ...]``.
         batch_sizes: For which to choose kernels; other sizes use the choice for the nearest.
         plan: "measure" takes the time of each kernel here and now (about a second for a large
@@ -132,6 +132,10 @@ class SparseModel:
             self._runners[size] = runner
         self._by_batch: dict[int, tuple[Runner, Any]] = {}
         self._shapes = [graph.shapes[name] for name in graph.inputs]
+        # Integers, which look up embeddings, are read by torch alone.
+        self._in_float32 = {
+            name for segment in segments if segment.native for name in segment.graph.inputs
+        }
         self._out_shape = graph.shapes[graph.outputs[0]] or ()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -141,9 +145,9 @@ class SparseModel:
         """Compute the outputs of a batch.
 
         Args:
-            *inputs: One array or CPU tensor ``[batch, ...]`` for each input of the model, all of one kind;
-                float32 where the model takes floating-point numbers. What is not contiguous is copied
-                first.
+            *inputs: One array or CPU tensor ``[batch, ...]`` for each input of the model, all of one
+                kind; float32 where the model takes floating-point numbers. What is not contiguous is
+                copied first.
             out: Where to put the output, contiguous and of its shape, of the inputs' kind; for models
                 with one output. A model that is one native call then allocates nothing.
 
@@ -200,7 +204,7 @@ class SparseModel:
         if len(inputs) != len(self.graph.inputs):
             raise ValueError(f"the model takes {len(self.graph.inputs)} inputs, got {len(inputs)}")
         tensors = [
-            to_tensor(x, shape, name)
+            to_tensor(x, shape, name, name in self._in_float32)
             for x, shape, name in zip(inputs, self._shapes, self.graph.inputs, strict=True)
         ]
         batches = {tensor.shape[0] for tensor in tensors}
@@ -242,6 +246,6 @@ def _say_that_it_is_missing() -> None:
     if not _said:
         _said = True
         logging.getLogger("inference").warning(
-            "the compiled extension is not installed: models run in torch, which takes longer. Reinstall "
-            "dwf-optim where there is a C++ compiler."
+            "the compiled extension is not installed: models run in torch, which takes longer. "
+            "Reinstall dwf-optim where there is a C++ compiler."
         )

@@ -1,6 +1,7 @@
 """Which kernel each layer gets, for the batch sizes that matter.
 
-`static_plan` reads the weights alone: the same everywhere. `inference.measure` takes the time on this machine.
+`static_plan` reads the weights alone: the same everywhere. `inference.measure` takes the time on this
+machine.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from inference import native
-from inference.formats import CSRArrays
+from inference.formats import CSRArrays, find_backend
 from inference.graph import Graph, Linear, Node
 from inference.interpret import activate, compute
 from inference.segments import Segment
@@ -57,6 +58,7 @@ class NativeStep(Step):
         lowered = native.lower(segment.graph, {k: v for k, v in kernels.items() if k in here})
         self.program, self._kernels = lowered.program, lowered.kernels
 
+    @override
     def run(self, values: Values, batch: int, threads: int) -> None:
         graph, lead = self.segment.graph, self.segment.lead
         rows = batch * math.prod(lead)
@@ -69,6 +71,7 @@ class NativeStep(Step):
             outputs.append(values[name].view(rows, -1))
         self.program.run(inputs, outputs, threads)
 
+    @override
     def kernel(self, node: Node) -> str:
         return self._kernels.get(node.name, "native")
 
@@ -92,12 +95,14 @@ class TorchStep(Step):
                 self._computed.append((node, _dense(node), "torch"))
         self._dropped = _last_read(segment.graph)
 
+    @override
     def run(self, values: Values, batch: int, threads: int) -> None:
         for (node, function, _), dropped in zip(self._computed, self._dropped, strict=True):
             values[node.output] = function(values)
             for name in dropped:
                 del values[name]
 
+    @override
     def kernel(self, node: Node) -> str:
         return next(kind for each, _, kind in self._computed if each.name == node.name)
 
@@ -110,10 +115,7 @@ class _CsrLinear:
     """A Linear layer whose weight is held as torch's CSR."""
 
     def __init__(self, node: Linear) -> None:
-        arrays = CSRArrays.from_dense(node.weight)
-        self.weight = torch.sparse_csr_tensor(
-            arrays.row_pointers, arrays.columns, arrays.values, arrays.shape, check_invariants=False
-        )
+        self.weight = find_backend("torch").wrap(CSRArrays.from_dense(node.weight))
         self.node = node
 
     def __call__(self, values: Mapping[str, Any]) -> Tensor:

@@ -74,7 +74,7 @@ def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, A
     # At rate 0 only base state moves: a warm-up's first step is not worth a compilation of its own.
     if options.mode is not STORAGES["full"] or not options.write:
         return blocked.step(engine, options, slots)
-    rule = rule_of(engine, options.base, options.mode)
+    rule = rule_of(engine, options.base, options.mode, options.flush)
     if isinstance(rule, str):
         return blocked.step(engine, options, slots)
     batches: dict[tuple[torch.device, torch.dtype], list[Slot]] = {}

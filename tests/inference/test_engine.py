@@ -59,6 +59,16 @@ def test_every_batch_size(plan, threads):
         assert_close(sparse(x.numpy()), model, x)
 
 
+def test_integer_inputs_look_up_embeddings():
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)).eval()
+    ids = torch.randint(9, (5, 3))
+    sparse = static(model, ids)
+    with torch.no_grad():
+        expected = copy.deepcopy(model).double()(ids)
+    for found in (sparse(ids), torch.from_numpy(sparse(ids.numpy()))):
+        assert (found.double() - expected).norm() <= 1e-5 * expected.norm()
+
+
 def test_arrays_in_arrays_out_and_tensors_in_tensors_out():
     sparse = static(mlp(), torch.zeros(1, 30))
     assert type(sparse(torch.zeros(2, 30))) is torch.Tensor
@@ -207,7 +217,9 @@ def test_unknown_plans(plan):
         inference.compile(mlp(), torch.zeros(1, 30), plan=plan)
 
 
-@pytest.mark.parametrize("data", [{}, {"source": "x", "choices": {"1": {}}}, [], {"source": "x", "choices": {}}])
+@pytest.mark.parametrize(
+    "data", [{}, {"source": "x", "choices": {"1": {}}}, [], {"source": "x", "choices": {}}]
+)
 def test_what_is_no_plan(data):
     with pytest.raises(ValueError, match="plan"):
         inference.Plan.from_json(data)
