@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 WHEELS ?= $(HOME)/.cache/dwf-optim/wheels
 # Compilers that run at once in that build; each one takes 1 to 2 GB
 MAX_JOBS ?= 2
-BENCHMARKS := lr_window mnist step iteration storage near_zero linear conv
+BENCHMARKS := lr_window mnist step iteration storage near_zero linear conv engine
 target := $(BENCHMARKS)
 
 VENV := .venv
@@ -54,7 +54,7 @@ lint: $(STAMPS)/dev  ## check style, format and types
 docs: $(STAMPS)/docs  ## build the documentation into build/docs; a warning is an error
 	$(PY) -m sphinx --fail-on-warning --keep-going -b dirhtml docs build/docs
 
-bench: $(STAMPS)/demo  ## run the benchmarks, or one: make bench target=mnist
+bench: $(STAMPS)/bench  ## run the benchmarks, or one: make bench target=mnist
 	$(if $(filter-out $(BENCHMARKS),$(target)),$(error unknown benchmark in "$(target)", there are: $(BENCHMARKS)))
 	for name in $(target); do $(PY) -m benchmarks.$$name; done
 
@@ -75,7 +75,7 @@ $(STAMPS)/torch: $(STAMPS)/venv Makefile
 	$(PY) -m pip install $(TORCH)
 	$(PY) -c 'import torch; print(f"torch=={torch.__version__}")' >$@
 
-$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml CMakeLists.txt $(wildcard csrc/* */csrc/* */csrc/*/*)
+$(STAMPS)/bench $(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml CMakeLists.txt $(wildcard csrc/* */csrc/* */csrc/*/*)
 	$(PIP_INSTALL) -e '.[$*]'
 	touch $@
 

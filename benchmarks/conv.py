@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from benchmarks.conv_report import JUDGED, write_report
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.records import RESULTS, Records
+from benchmarks.turns import medians_of_bursts
 from inference.graph import Conv2d, Graph
 from inference.native import instruction_sets, lower
 
@@ -50,9 +50,6 @@ LAYERS = {
 }
 ZEROS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.5, 0.7, 0.0)
 BATCHES = (1, 16)
-# Seconds of a turn, and how many turns there are at least.
-SHORTEST = 2e-3
-LEAST_ROUNDS = 5
 # Sums of thousands of products in float32, in another order.
 TOLERANCE = 1e-5
 
@@ -98,7 +95,7 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
 
     Args:
         config: One of `configurations`.
-        seconds: How long to go on; at least `LEAST_ROUNDS`.
+        seconds: How long to go on.
 
     Returns:
         Median microseconds of every way.
@@ -123,23 +120,7 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
         error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
         if not error <= TOLERANCE:
             raise ArithmeticError(f"{name} is off by {error:.1e} at {config}")
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline or len(times["torch"]) < LEAST_ROUNDS:
-        for name, run in ways.items():
-            times[name].append(_time(run))
-    result = {name: 1e6 * statistics.median(taken) for name, taken in times.items()}
-    return {**result, "rounds": len(times["torch"])}
-
-
-def _time(run: Callable[[], Any]) -> float:
-    run()  # what others left in the caches is not this one's fault
-    calls, start = 0, time.perf_counter()
-    while True:
-        run()
-        calls += 1
-        if (passed := time.perf_counter() - start) >= SHORTEST:
-            return passed / calls
+    return {name: 1e6 * taken for name, taken in medians_of_bursts(ways, seconds).items()}
 
 
 def _bound(program: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], np.ndarray]:

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-import onnxruntime  # type: ignore[import-untyped]
-import openvino  # type: ignore[import-untyped]
+import onnxruntime
+import openvino
 import torch
 from torch import nn
 
@@ -31,9 +31,8 @@ def onnx_bytes(model: nn.Module, example: Array) -> bytes:
     """Export a model for any batch size."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the exporter without dynamo is deprecated, and needs no onnxscript
+        # The exporter without dynamo is deprecated, and needs no onnxscript.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             model,
             (torch.from_numpy(example),),

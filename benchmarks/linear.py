@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.linear_report import LENET, OWN_LAYOUT, write_report
 from benchmarks.records import RESULTS, Records
+from benchmarks.turns import medians_of_bursts
 from inference import _native
 from inference.graph import Activation, Graph, Linear
 from inference.lowering import LOWERINGS, Context
@@ -43,9 +43,6 @@ ZEROS = (0.9, 0.95, 0.98, 0.99, 0.5, 0.6, 0.7, 0.8, 0.998)
 BATCHES = (1, 64, 8, 256)
 # Sums of thousands of products in float32, in another order.
 TOLERANCE = 1e-5
-# What is shorter is called several times for one reading of the clock: caches hold what it works on,
-# as they do where a model is called again and again.
-SHORTEST = 2e-3
 ALIGNMENT = 64
 
 
@@ -107,7 +104,7 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
 
     Args:
         config: One of `configurations`.
-        seconds: How long to go on; at least five rounds.
+        seconds: How long to go on.
 
     Returns:
         Median microseconds of every way.
@@ -136,25 +133,7 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
         error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
         if not error <= TOLERANCE:
             raise ArithmeticError(f"{name} is off by {error:.1e} at {config}")
-    return _medians(timed, seconds)
-
-
-def _medians(ways: dict[str, Callable[[], Any]], seconds: float) -> dict[str, Any]:
-    calls = {name: 1 + int(SHORTEST / max(_time(run, 1), 1e-7)) for name, run in ways.items()}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline or len(times["torch"]) < 5:
-        for name, run in ways.items():
-            times[name].append(_time(run, calls[name]))
-    result = {name: 1e6 * statistics.median(taken) for name, taken in times.items()}
-    return {**result, "rounds": len(times["torch"])}
-
-
-def _time(run: Callable[[], Any], calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls
+    return {name: 1e6 * taken for name, taken in medians_of_bursts(timed, seconds).items()}
 
 
 def _rows(program: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], np.ndarray]:

@@ -38,9 +38,9 @@ def compile(
 ) -> SparseModel:
     """Turn a torch model with zero weights into one that skips them, exactly and on the CPU.
 
-    The model is captured (`inference.capture`), units that are dead are removed (`inference.compact`), and
-    each layer gets the kernel that is fastest for its weights. What the engine has no kernel for runs
-    in torch: `SparseModel.inspect` says what that is.
+    The model is captured (`inference.capture`), units that are dead are removed (`inference.compact`),
+    and each layer gets the kernel that is fastest for its weights. What the engine has no kernel for
+    runs in torch: `SparseModel.inspect` says what that is.
 
     Args:
         model: Any module that `torch.export` can trace; left as it is. Later changes to its weights do
