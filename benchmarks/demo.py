@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+import inference
 from benchmarks.data import Data, load_digits
 from benchmarks.demo_figure import figure
 from benchmarks.demo_report import (
@@ -40,7 +41,6 @@ from benchmarks.records import write_text
 from benchmarks.training import accuracy, compression, train, weights
 from dwf_optim import DWFOptimizer, sparsify
 from dwf_optim.factors import misalignment
-from inference import CSRChain, write_csr
 
 OUT = Path(__file__).parent / "out"
 
@@ -60,7 +60,7 @@ def train_twins(seed: int, data: Data, setup: Setup, progress: tqdm) -> Run:
 
     dense_ms, sparse_ms = time_batches(dense, sparse, data.test.inputs[: setup.batch_size])
     dense_bytes = file_size(partial(torch.save, dense.state_dict()))
-    sparse_bytes = file_size(lambda path: write_csr(path, sparse.state_dict()))
+    sparse_bytes = file_size(lambda path: inference.write_csr(path, sparse.state_dict()))
     return Run(
         seed,
         dense=measure(dense, data, trained_dense, dense_bytes, dense_ms),
@@ -145,8 +145,8 @@ def time_batches(
     dense: nn.Module, sparse: nn.Sequential, batch: Tensor, rounds: int = 300
 ) -> tuple[float, float]:
     """Return the median milliseconds of one batch, taking turns so that both see the same noise."""
-    chain = CSRChain.from_sequential(sparse, backend="torch")
-    calls: tuple[Callable[[Tensor], Tensor], ...] = (dense, chain)
+    compiled = inference.compile(sparse, batch, batch_sizes=(len(batch),))
+    calls: tuple[Callable[[Tensor], Tensor], ...] = (dense, compiled)
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for call, spent in zip(calls, times, strict=True):
