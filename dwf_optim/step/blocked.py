@@ -71,7 +71,7 @@ def _has_kernel(engine: Engine, base: dict[str, Any], slots: list[Slot]) -> bool
     unsaid = base.get("fused") is None and base.get("foreach") is None and not base.get("capturable")
     on_cpu = all(slot.weight.device.type == "cpu" for slot in slots)
     numbers = not any(isinstance(beta, Tensor) for beta in base.get("betas", ()))
-    return engine.base in _FUSED and unsaid and on_cpu and numbers
+    return engine.base in _FUSED and unsaid and on_cpu and numbers and all(map(_has_shapes, slots))
 
 
 def _through_kernel(engine: Engine, options: StepOptions) -> StepOptions:
@@ -81,6 +81,15 @@ def _through_kernel(engine: Engine, options: StepOptions) -> StepOptions:
         return replace(options, base=base)
     base["weight_decay"] = 2 * abs(options.penalty) / options.depth
     return replace(options, base=base, penalty=0.0)
+
+
+def _has_shapes(slot: Slot) -> bool:
+    """Say whether all elementwise state has the weight's shape: a fused kernel does not look."""
+    return all(
+        value is None or key == "step" or value.shape == slot.weight.shape
+        for state in slot.states
+        for key, value in state.items()
+    )
 
 
 def _is_contiguous(slot: Slot) -> bool:
