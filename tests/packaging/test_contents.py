@@ -12,7 +12,10 @@ LIMIT = 1_000_000  # bytes of the wheel
 
 def files(pattern: str) -> set[str]:
     return {
-        str(path.relative_to(ROOT)) for package in PACKAGES for path in ROOT.glob(f"{package}/{pattern}")
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in ROOT.glob(f"{package}/{pattern}")
+        if path.is_file()
     }
 
 
@@ -36,8 +39,8 @@ def test_the_wheel_is_small(wheel: Path) -> None:
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(names_in_sdist: list[str]) -> None:
-    sources = (
-        files("csrc/*") | files("**/*.py") | {"CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE"}
-    )
+    sources = files("csrc/**/*") | files("**/*.py")
+    sources |= {str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/*")}  # what both share
+    sources |= {"CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE"}
     assert sources <= set(names_in_sdist)
     assert not [name for name in names_in_sdist if name.endswith((".so", ".o", ".pyc"))]
