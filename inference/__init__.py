@@ -9,11 +9,12 @@ layers with SciPy's or torch's CSR product (`CSRChain`).
 from inference.chain import CSRChain
 from inference.engine import SparseModel, compile
 from inference.formats import from_csr, to_csr
-from inference.plan import Plan
+from inference.plan import Choice, Plan
 from inference.storage import read_csr, write_csr
 
 __all__ = [
     "CSRChain",
+    "Choice",
     "Plan",
     "SparseModel",
     "compile",

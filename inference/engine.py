@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +22,6 @@ from inference.report import Report, make_report
 from inference.runner import Runner
 from inference.segments import cut
 
-Array = TypeVar("Array", np.ndarray[Any, Any], Tensor)
-
 _FLOAT32: dict[type, Any] = {np.ndarray: np.float32, Tensor: torch.float32}
 
 
@@ -38,9 +36,9 @@ def compile(
 ) -> SparseModel:
     """Turn a torch model with zero weights into one that skips them, exactly and on the CPU.
 
-    The model is captured (`inference.capture`), units that are dead are removed (`inference.compact`),
-    and each layer gets the kernel that is fastest for its weights. What the engine has no kernel for
-    runs in torch: `SparseModel.inspect` says what that is.
+    The model is captured by ``torch.export``, units that are dead are removed, and each layer gets the
+    kernel that is fastest for its weights. What the engine has no kernel for runs in torch:
+    `SparseModel.inspect` says what that is.
 
     Args:
         model: Any module that `torch.export` can trace; left as it is. Later changes to its weights do
@@ -57,8 +55,9 @@ def compile(
         The compiled model; in float32, whatever the model's dtype.
 
     Raises:
-        TypeError: As `inference.capture.capture`.
-        ValueError: As `inference.capture.capture`, or for an unknown plan.
+        TypeError: If the model is not a module with dense parameters, or the example not of tensors.
+        ValueError: If the model has no parameters or cannot be captured for any batch size (the module
+            at fault is named), or for an unknown plan.
     """
     graph = compact(capture(model, example))
     if plan == "measure":
@@ -141,7 +140,9 @@ class SparseModel:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.graph, self.plan, self.threads)
 
-    def __call__(self, *inputs: Array, out: Array | None = None) -> Any:
+    def __call__(
+        self, *inputs: np.ndarray[Any, Any] | Tensor, out: np.ndarray[Any, Any] | Tensor | None = None
+    ) -> Any:
         """Compute the outputs of a batch.
 
         Args:
