@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from benchmarks.iteration_report import DENSE, PARAMETRIZE, write_report
 from benchmarks.models import LENET_300_100, lenet5, mlp, resnet8
+from benchmarks.product import Product
 from benchmarks.records import RESULTS, Records
 from dwf_optim import DWFOptimizer
 
@@ -40,26 +41,6 @@ STORAGES = ("full", "tied")
 LR, MOMENTUM, PENALTY = 1e-4, 0.9, 1e-4
 # How long a turn lasts, at least.
 TURN = 0.02
-
-
-class Product(nn.Module):
-    """The factorization as a user would write it for `torch.nn.utils.parametrize`."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        self.depth = depth
-
-    def forward(self, *factors: Tensor) -> Tensor:
-        """Multiply the factors."""
-        weight = factors[0]
-        for factor in factors[1:]:
-            weight = weight * factor
-        return weight
-
-    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
-        """Start balanced."""
-        root = weight.abs().pow(1 / self.depth)
-        return (weight.sign() * root, *(root.clone() for _ in range(self.depth - 1)))
 
 
 def configurations() -> list[dict[str, Any]]:

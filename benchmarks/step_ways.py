@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import Parameter
 from torch.nn.utils import parametrize
 
+from benchmarks.product import Product
 from benchmarks.shapes import SETS, elements
 from dwf_optim import DWFOptimizer
 from dwf_optim.step import BACKENDS
@@ -186,26 +187,6 @@ def make_parametrized(config: Config, like: list[Parameter]) -> Callable[[], Non
         optimizer.step()
 
     return step
-
-
-class Product(nn.Module):
-    """The factorization as a user would write it for `torch.nn.utils.parametrize`."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        self.depth = depth
-
-    def forward(self, *factors: Tensor) -> Tensor:
-        """Multiply the factors."""
-        weight = factors[0]
-        for factor in factors[1:]:
-            weight = weight * factor
-        return weight
-
-    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
-        """Start balanced."""
-        root = weight.abs().pow(1 / self.depth)
-        return (weight.sign() * root, *(root.clone() for _ in range(self.depth - 1)))
 
 
 def timed(step: Callable[[], Any]) -> float:
