@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +56,7 @@ def measured_plan(
             continue
         alone = _alone(node, segment.graph)
         for size in sizes:
-            x = torch.rand(size * _count(segment.lead), *(alone.shapes[node.inputs[0]] or ()))
+            x = torch.rand(size * math.prod(segment.lead), *(alone.shapes[node.inputs[0]] or ()))
             times = {name: _time_program(alone, {node.name: name}, x, threads) for name in names}
             chosen[size][node.name] = min(times, key=lambda name: times[name])
     choices = {}
@@ -77,13 +78,6 @@ def _alone(node: Node, graph: Graph) -> Graph:
     """Return the graph of one layer."""
     shapes = {name: graph.shapes[name] for name in (*node.inputs, node.output)}
     return Graph(node.inputs, (node.output,), (node,), shapes)
-
-
-def _count(lead: Sequence[int]) -> int:
-    product = 1
-    for size in lead:
-        product *= size
-    return product
 
 
 def _repeat(tensor: Tensor, size: int) -> Tensor:

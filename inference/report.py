@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,16 @@ class LayerReport:
     nonzero: int
     kernels: Mapping[int, str]
 
+    @property
+    def total(self) -> int:
+        """Weights of the layer."""
+        return math.prod(self.shape) if self.shape else 0
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of zeros."""
+        return 1 - self.nonzero / self.total if self.total else 0.0
+
 
 @dataclass(frozen=True)
 class Report:
@@ -37,7 +48,7 @@ class Report:
     @property
     def total(self) -> int:
         """Weights of all layers."""
-        return sum(_count(layer.shape) for layer in self.layers)
+        return sum(layer.total for layer in self.layers)
 
     @property
     def nonzero(self) -> int:
@@ -67,10 +78,11 @@ class Report:
     def __str__(self) -> str:
         rows = [("layer", "kind", "weight", "zeros", "kernel by batch size")]
         for layer in self.layers:
-            zeros = 1 - layer.nonzero / _count(layer.shape) if _count(layer.shape) else 0.0
             kernels = ", ".join(f"{size}: {kernel}" for size, kernel in layer.kernels.items())
             shape = "x".join(map(str, layer.shape))
-            rows.append((layer.name, layer.kind, shape, f"{zeros:.1%}" if layer.shape else "", kernels))
+            rows.append(
+                (layer.name, layer.kind, shape, f"{layer.sparsity:.1%}" if layer.shape else "", kernels)
+            )
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [
             "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip()
@@ -99,10 +111,3 @@ def make_report(graph: Graph, runners: Mapping[int, Runner]) -> Report:
             )
         )
     return Report(tuple(layers))
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1 if shape else 0
-    for size in shape:
-        count *= size
-    return count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -93,13 +93,3 @@ def _segment(graph: Graph, nodes: list[Node], *, native: bool, lead: Shape = ())
 
 def _without(shape: Shape | None, lead: Shape) -> Shape | None:
     return None if shape is None else shape[len(lead) :]
-
-
-def weights(nodes: Iterable[Node]) -> tuple[int, int]:
-    """Count the weights of layers and those of them that are not zero.
-
-    Args:
-        nodes: Layers; those without weights do not count.
-    """
-    tensors = [node.weight for node in nodes if isinstance(node, Linear | Conv2d)]
-    return sum(t.numel() for t in tensors), sum(int(t.count_nonzero()) for t in tensors)

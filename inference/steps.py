@@ -17,8 +17,8 @@ from inference.graph import Graph, Linear, Node
 from inference.interpret import activate, compute
 from inference.segments import Segment
 
-# Zeros from which torch's CSR product is faster than its dense one: 0.80 to 0.90 in docs/results, and a
-# layer that just breaks even gains nothing.
+# Zeros from which torch's CSR product is taken to be faster than its dense one: prototypes broke even
+# between 0.8 and 0.9, and a layer that just breaks even gains nothing.
 TORCH_CSR_FROM = 0.9
 
 Values = dict[str, Any]
