@@ -23,7 +23,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(names_in_wheel: list[str]
     expected = files("**/*.py") | files("**/*.pyi") | files("**/py.typed")
     inside = {name for name in names_in_wheel if ".dist-info/" not in name and not name.endswith(".so")}
     assert inside == expected
-    assert {"dwf_optim/optimizer.py", "dwf_optim/step/native.py", "inference/chain.py"} < inside
+    assert {"dwf_optim/optimizer.py", "dwf_optim/step/native.py", "inference/modules/swap.py"} < inside
 
 
 def test_the_wheel_holds_every_extension(names_in_wheel: list[str]) -> None:
