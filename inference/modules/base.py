@@ -107,7 +107,7 @@ class CSRModule(nn.Module, ABC):
         """Return the product of the matrix and ``x``, ``[columns, m]``: ``[out, m]``."""
         parts = self.values, self.columns, self.row_pointers
         backend = find_backend(self.backend)
-        # The address as well: share_memory_ moves a tensor without a new version.
+        # The address as well: assigning to .data makes no new version.
         state = [(self.backend, id(p), p.data_ptr(), _version(p)) for p in parts]
         if self._matrix is None or self._matrix[0] != state or None in (_version(p) for p in parts):
             # Holding the parts keeps their ids from being given to others.

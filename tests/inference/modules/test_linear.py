@@ -106,6 +106,8 @@ def test_changes_to_the_buffers_show(backend: str) -> None:
     before = sparse(x)
     sparse.values.mul_(2)
     assert torch.equal(sparse(x), 2 * before)
+    sparse.values.data = 2 * sparse.values.data
+    assert torch.equal(sparse(x), 4 * before)
     sparse.values = torch.zeros_like(sparse.values)
     assert torch.equal(sparse(x), torch.zeros_like(before))
 

@@ -101,6 +101,17 @@ def test_a_dense_modules_state_dict(kind: str, backend: str) -> None:
     assert torch.equal(model(x), expected)
 
 
+@each_backend
+def test_states_of_either_index_dtype(backend: str) -> None:
+    x = MAKERS["linear"][1]
+    source, target = linear(backend, seed=1), linear(backend, sparsity=0.2)
+    narrow = source.state_dict()
+    wide = {k: v.long() if v.dtype == torch.int32 else v for k, v in narrow.items()}
+    for state, assign in ((wide, False), (wide, True), (narrow, False), (narrow, True)):
+        target.load_state_dict(state, assign=assign)
+        assert torch.equal(target(x), source(x))
+
+
 def test_loading_keeps_dtype_and_tells_what_is_missing() -> None:
     source, target = linear("torch"), linear("torch", sparsity=0.2).double()
     target.load_state_dict(source.state_dict())
@@ -217,8 +228,13 @@ def test_made_and_used_in_inference_mode(backend: str) -> None:
         expected = module(x)
         module.values.mul_(2)
         assert torch.equal(module(x), 2 * expected)
-        moved = module.to(torch.float32).share_memory()
-        assert torch.equal(moved(x), module(x))
+        # Buffers that are made there count no changes.
+        assert not module.values.is_inference()
+        module.double().float()
+        assert module.values.is_inference()
+        assert torch.equal(module(x), 2 * expected)
+        module.values.mul_(2)
+        assert torch.equal(module(x), 4 * expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
