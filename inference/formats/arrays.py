@@ -17,9 +17,9 @@ class CSRArrays:
     """The arrays of one CSR matrix, as plain tensors that copy, pickle and share like any other.
 
     Attributes:
-        values: the non-zero entries row by row, shape ``[nnz]``.
-        columns: their column ids, rising within a row, shape ``[nnz]``, int32 or int64.
-        row_pointers: where each row starts in ``values``, shape ``[rows + 1]``, as ``columns``.
+        values: The non-zero entries row by row, shape ``[nnz]``.
+        columns: Their column ids, rising within a row, shape ``[nnz]``, int32 or int64.
+        row_pointers: Where each row starts in ``values``, shape ``[rows + 1]``, as ``columns``.
         shape: ``(rows, columns)`` of the matrix.
     """
 
@@ -35,10 +35,10 @@ class CSRArrays:
 
     @classmethod
     def from_dense(cls, weight: Tensor) -> "CSRArrays":
-        """Collects the non-zero entries of a dense weight.
+        """Collect the non-zero entries of a dense weight.
 
         Args:
-            weight: floating-point tensor or parameter, ``[out, in]`` or ``[out, ...]``; more than
+            weight: Floating-point tensor or parameter, ``[out, in]`` or ``[out, ...]``; more than
                 two dimensions are flattened to ``[out, rest]``.
 
         Returns:
@@ -46,8 +46,8 @@ class CSRArrays:
             non-zero, -0.0 as zero.
 
         Raises:
-            TypeError: if ``weight`` is not a dense tensor of a floating-point dtype.
-            ValueError: if it has fewer than 2 dimensions.
+            TypeError: If ``weight`` is not a dense tensor of a floating-point dtype.
+            ValueError: If it has fewer than 2 dimensions.
         """
         if not isinstance(weight, Tensor):
             raise TypeError(f"weight must be a torch.Tensor, got {type(weight).__name__}")
@@ -74,16 +74,16 @@ class CSRArrays:
         return cls(values, column_ids.to(index), row_pointers, (rows, columns))
 
     def to_dense(self, shape: Sequence[int] | None = None) -> Tensor:
-        """Writes the entries into a new dense tensor.
+        """Write the entries into a new dense tensor.
 
         Args:
-            shape: of the result, as that of a convolution's weight; by default ``[rows, columns]``.
+            shape: Of the result, as that of a convolution's weight; by default ``[rows, columns]``.
 
         Returns:
             Tensor of the dtype and device of ``values``.
 
         Raises:
-            ValueError: if the arrays do not describe a CSR matrix of this shape, or ``shape`` does
+            ValueError: If the arrays do not describe a CSR matrix of this shape, or ``shape`` does
                 not fit it.
         """
         wanted = self.shape if shape is None else tuple(shape)
@@ -99,15 +99,15 @@ class CSRArrays:
         return dense.reshape(wanted)
 
     def row_ids(self) -> Tensor:
-        """Returns the row of each entry, shape ``[nnz]``, int64."""
+        """Return the row of each entry, shape ``[nnz]``, int64."""
         rows = torch.arange(self.shape[0], device=self.values.device)
         return rows.repeat_interleave(self.row_pointers.diff().long())
 
     def to_torch(self) -> Tensor:
-        """Wraps the arrays, which are not copied, in torch's sparse CSR tensor.
+        """Wrap the arrays, which are not copied, in torch's sparse CSR tensor.
 
         Raises:
-            ValueError: if the arrays do not describe a CSR matrix of this shape.
+            ValueError: If the arrays do not describe a CSR matrix of this shape.
         """
         try:
             with _without_beta_warning():
@@ -118,23 +118,23 @@ class CSRArrays:
             raise ValueError(f"not a valid CSR matrix of shape {self.shape}: {error}") from error
 
     def check(self) -> None:
-        """Checks that the arrays describe a matrix of this shape, with columns rising in each row.
+        """Check that the arrays describe a matrix of this shape, with columns rising in each row.
 
         Raises:
-            ValueError: if they do not.
+            ValueError: If they do not.
         """
         self.to_torch()
 
 
 def index_dtype(columns: int, entries: int) -> torch.dtype:
-    """Returns int32 where it can index a matrix of so many columns and entries, else int64."""
+    """Return int32 where it can index a matrix of so many columns and entries, else int64."""
     # int32 halves the index bytes, and the MKL that torch links takes no other index type.
     return torch.int32 if max(columns, entries) <= torch.iinfo(torch.int32).max else torch.int64
 
 
 @contextmanager
 def _without_beta_warning() -> Iterator[None]:
-    """Hides torch's notice, once a process, that CSR tensors are in beta state."""
+    """Hide torch's notice, once a process, that CSR tensors are in beta state."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Sparse CSR tensor support is in beta state", category=UserWarning

@@ -16,7 +16,7 @@ class Backend(NamedTuple):
     """Makes a matrix. It may share the arrays' memory, and raises TypeError for a dtype that the
     library lacks."""
     unwrap: Callable[[Any], CSRArrays | None]
-    """Returns None for an object that is not this library's."""
+    """Return None for an object that is not this library's."""
     multiply: Callable[[Any, Tensor], Tensor] = operator.matmul
     """Matrix ``[rows, columns]`` times tensor ``[columns, m]``, of any strides and of the matrix's
     dtype: a new tensor ``[rows, m]``. Any of the sizes may be 0."""

@@ -16,10 +16,10 @@ def to_csr(weight: nn.Module, backend: str = ...) -> CSRWeights: ...
 @overload
 def to_csr(weight: Tensor, backend: str = ...) -> Any: ...
 def to_csr(weight: Tensor | nn.Module, backend: str = "scipy") -> Any:
-    """Converts a dense weight with exact zeros, or those of a model, to CSR.
+    """Convert a dense weight with exact zeros, or those of a model, to CSR.
 
     Args:
-        weight: floating-point tensor or parameter, ``[out, in]`` or ``[out, ...]``; more than two
+        weight: Floating-point tensor or parameter, ``[out, in]`` or ``[out, ...]``; more than two
             dimensions (convolutions) are flattened to ``[out, rest]``. Or a module, of which the
             weights of all Linear, convolutional (but transposed) and MultiheadAttention modules are
             converted.
@@ -32,10 +32,10 @@ def to_csr(weight: Tensor | nn.Module, backend: str = "scipy") -> Any:
         module, a `CSRWeights`: the matrices by the names of the parameters.
 
     Raises:
-        ImportError: if the backend's library is not installed.
-        TypeError: if ``weight`` is not a dense floating-point tensor, or of a dtype that the
+        ImportError: If the backend's library is not installed.
+        TypeError: If ``weight`` is not a dense floating-point tensor, or of a dtype that the
             backend does not know.
-        ValueError: if ``weight`` has fewer than 2 dimensions, if a module has no such weights or they
+        ValueError: If ``weight`` has fewer than 2 dimensions, if a module has no such weights or they
             are computed by others (pruned, parametrized), or if ``backend`` is unknown.
     """
     wrap = find_backend(backend).wrap
@@ -60,23 +60,23 @@ def from_csr(
     matrix: Any, shape: Sequence[int] | None = ..., dtype: torch.dtype | None = ...
 ) -> Tensor: ...
 def from_csr(matrix: Any, shape: Sequence[int] | None = None, dtype: torch.dtype | None = None) -> Any:
-    """Converts a CSR matrix of any backend, or a model's, back to dense tensors.
+    """Convert a CSR matrix of any backend, or a model's, back to dense tensors.
 
     Undoes `to_csr` bit for bit, but that -0.0 comes back as +0.0.
 
     Args:
         matrix: ``scipy.sparse`` CSR array or matrix, torch sparse CSR tensor, torch-sparse's
             ``SparseTensor`` or what "native" made, ``[out, rest]``; or a `CSRWeights`.
-        shape: shape of the result, as that of a convolution's weight; by default that of
+        shape: Shape of the result, as that of a convolution's weight; by default that of
             ``matrix``. A `CSRWeights` knows its shapes.
-        dtype: dtype of the result; that of ``matrix`` by default.
+        dtype: Dtype of the result; that of ``matrix`` by default.
 
     Returns:
         A new dense tensor, on the matrix's device; of a `CSRWeights`, such tensors by name.
 
     Raises:
-        TypeError: if ``matrix`` is not a CSR matrix of a known backend.
-        ValueError: if ``matrix`` is malformed, or ``shape`` does not fit it.
+        TypeError: If ``matrix`` is not a CSR matrix of a known backend.
+        ValueError: If ``matrix`` is malformed, or ``shape`` does not fit it.
     """
     if isinstance(matrix, CSRWeights):
         if shape is not None:

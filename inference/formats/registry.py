@@ -15,13 +15,13 @@ BACKENDS: dict[str, Backend] = {
 
 
 def find_backend(name: str) -> Backend:
-    """Looks a CSR backend up by name.
+    """Look a CSR backend up by name.
 
     Args:
-        name: a key of ``BACKENDS``.
+        name: A key of ``BACKENDS``.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: If there is none of that name.
     """
     if name not in BACKENDS:
         raise ValueError(f"unknown backend {name!r}; known: {', '.join(sorted(BACKENDS))}")
@@ -29,17 +29,17 @@ def find_backend(name: str) -> Backend:
 
 
 def unwrap(matrix: Any) -> CSRArrays:
-    """Takes the matrix of any backend apart.
+    """Take the matrix of any backend apart.
 
     Args:
-        matrix: of one of ``BACKENDS``.
+        matrix: Of one of ``BACKENDS``.
 
     Returns:
         Its arrays, which may share its memory.
 
     Raises:
-        TypeError: if it is not a CSR matrix of a known backend.
-        ValueError: if it is a batch or has other than 2 dimensions.
+        TypeError: If it is not a CSR matrix of a known backend.
+        ValueError: If it is a batch or has other than 2 dimensions.
     """
     candidates = (backend.unwrap(matrix) for backend in BACKENDS.values())
     arrays = next((found for found in candidates if found is not None), None)

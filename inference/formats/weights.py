@@ -37,11 +37,11 @@ class CSRWeights(Mapping[str, Any]):
     """
 
     def __init__(self, matrices: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:
-        """Takes what `inference.to_csr` has made.
+        """Take what `inference.to_csr` has made.
 
         Args:
-            matrices: of one of the backends, ``[out, rest]``, by name.
-            shapes: of the dense weights, by the same names.
+            matrices: Of one of the backends, ``[out, rest]``, by name.
+            shapes: Of the dense weights, by the same names.
         """
         self._matrices = dict(matrices)
         self.shapes: Mapping[str, torch.Size] = MappingProxyType(dict(shapes))
@@ -63,7 +63,7 @@ class CSRWeights(Mapping[str, Any]):
         return f"CSRWeights({shapes})"
 
     def write_into(self, model: nn.Module) -> None:
-        """Writes the dense weights into the parameters of these names; all, or none on an error.
+        """Write the dense weights into the parameters of these names; all, or none on an error.
 
         Args:
             model: With parameters of these names and shapes, on any device; the numbers are converted
@@ -88,7 +88,7 @@ class CSRWeights(Mapping[str, Any]):
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Finds the parameters of a model that `inference.to_csr` converts.
+    """Find the parameters of a model that `inference.to_csr` converts.
 
     Args:
         model: Any module.

@@ -105,26 +105,31 @@ class CSRModule(nn.Module, ABC):
 
     def _multiply(self, x: Tensor) -> Tensor:
         """Return the product of the matrix and ``x``, ``[columns, m]``: ``[out, m]``."""
-        parts = self.values, self.columns, self.row_pointers
-        backend = find_backend(self.backend)
-        # The address as well: assigning to .data makes no new version.
-        state = [(self.backend, id(p), p.data_ptr(), _version(p)) for p in parts]
-        if self._matrix is None or self._matrix[0] != state or None in (_version(p) for p in parts):
+        # nn.Module finds buffers slowly when they are asked for as attributes.
+        parts: tuple[Any, ...] = tuple(self._buffers[name] for name in ARRAYS)
+        backend, state = find_backend(self.backend), (self.backend, _state(parts))
+        if self._matrix is None or self._matrix[0] != state or state[1] is None:
             # Holding the parts keeps their ids from being given to others.
             self._matrix = (state, parts, backend.wrap(self._product_arrays()))
-        return backend.multiply(self._matrix[2], x.detach())
+        return backend.multiply(self._matrix[2], x.detach() if x.requires_grad else x)
 
     def _check(self, x: Tensor) -> None:
-        if torch.is_grad_enabled() and x.requires_grad:
+        if x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
                 f"{type(self).__name__} computes no gradients, and its input requires them: call it "
                 "under torch.no_grad(), or train the dense model"
             )
-        if x.dtype != self.values.dtype or x.device != self.values.device:
+        values: Any = self._buffers["values"]
+        if x.dtype != values.dtype or x.device != values.device:
             raise TypeError(
-                f"input is {x.dtype} on {x.device}, the weight {self.values.dtype} on "
-                f"{self.values.device}; convert one of them"
+                f"input is {x.dtype} on {x.device}, the weight {values.dtype} on {values.device}; "
+                "convert one of them"
             )
+
+    def _add_bias(self, out: Tensor) -> Tensor:
+        """Add the bias, in place, to ``[batch, out]`` or ``[batch, out, places]``."""
+        bias = self._buffers["bias"]
+        return out if bias is None else out.add_(bias if out.dim() == 2 else bias[:, None])
 
     @override
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
@@ -173,6 +178,10 @@ class CSRModule(nn.Module, ABC):
             raise ValueError(f"the dense weight has shape {tuple(weight.shape)}, not {self._shape}")
 
 
-def _version(tensor: Tensor) -> int | None:
-    """Return what counts the in-place changes of a tensor; those of inference mode have none."""
-    return None if tensor.is_inference() else tensor._version
+def _state(parts: tuple[Any, ...]) -> list[tuple[int, int, int]] | None:
+    """Return what changes whenever a tensor does, or None if that cannot be told."""
+    try:
+        # The address as well: assigning to .data makes no new version.
+        return [(id(part), part.data_ptr(), part._version) for part in parts]
+    except RuntimeError:  # Tensors of inference mode count no changes.
+        return None

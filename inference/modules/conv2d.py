@@ -179,9 +179,8 @@ class SparseConv2d(CSRModule):
         windows = F.unfold(images, self.kernel_size, self.dilation, 0, self.stride)
         batch, columns, places = windows.shape
         out = self._multiply(windows.transpose(0, 1).reshape(columns, batch * places))
-        out = out.reshape(self.out_channels, batch, places).transpose(0, 1).contiguous()
-        if self.bias is not None:
-            out += self.bias[:, None]
+        out = out.reshape(self.out_channels, batch, places).transpose(0, 1)
+        out = self._add_bias(out.contiguous())
         return out.reshape(*input.shape[:-3], self.out_channels, *sizes)
 
     @override

@@ -114,9 +114,7 @@ class SparseLinear(CSRModule):
             raise ValueError(f"input must be [..., {self.in_features}], got {tuple(input.shape)}")
         lead = input.shape[:-1]
         rows = input.reshape(prod(lead), self.in_features)
-        out = self._multiply(rows.t()).t().contiguous()
-        if self.bias is not None:
-            out += self.bias
+        out = self._add_bias(self._multiply(rows.t()).t().contiguous())
         return out.reshape(*lead, self.out_features)
 
     @override
