@@ -32,8 +32,8 @@ def sparse_modules(model: nn.Module, backend: str = "torch", *, min_sparsity: fl
             memory than dense in float32.
 
     Returns:
-        The copy, for inference: in eval mode, its remaining parameters without gradients. Warns if no
-        module was swapped.
+        The copy, in eval mode, its remaining parameters without gradients. Warns if no module was
+        swapped.
 
     Raises:
         ImportError: If the backend's library is not installed.
