@@ -1,0 +1,7 @@
+"""What happens to weights and factors during training: records, phases, a figure."""
+
+from dwf_optim.monitor.monitor import Monitor, tensorboard
+from dwf_optim.monitor.phases import PHASES, phases
+from dwf_optim.monitor.record import LayerRecord, Record
+
+__all__ = ["PHASES", "LayerRecord", "Monitor", "Record", "phases", "tensorboard"]
