@@ -13,8 +13,6 @@ from torch.optim import Optimizer
 from dwf_optim.monitor.record import THRESHOLDS, Record, measure
 from dwf_optim.penalty.schedule import unwrapped
 
-Sink = Callable[[Record], None]
-
 
 class Monitor:
     """Watch an optimizer: every so many steps, record sparsity, norms, misalignment, penalty and rate.
@@ -23,17 +21,17 @@ class Monitor:
     factor once, which costs about as much as a step or two: with ``every=100`` it is not felt.
 
     Args:
-        optimizer: A `DWFOptimizer`, or Accelerate's wrapper of one.
+        optimizer: A `~dwf_optim.DWFOptimizer`, or Accelerate's wrapper of one.
         every: Steps between two records, at least 1.
         thresholds: ``|weight|`` that counts as zero; the last one is the one plotted.
         path: A JSONL file that every record is added to; an existing one is continued.
-        sinks: Called with every record, as `tensorboard` makes them.
+        sinks: Called with every record, as `dwf_optim.monitor.tensorboard` makes them.
 
     Attributes:
         records: All of them, the file's earlier ones included.
 
     Raises:
-        TypeError: If ``optimizer`` is not a `DWFOptimizer`.
+        TypeError: If ``optimizer`` is not a `~dwf_optim.DWFOptimizer`.
         ValueError: If a number is out of range, or the file holds something else.
 
     Example:
@@ -49,7 +47,7 @@ class Monitor:
         every: int = 100,
         thresholds: Sequence[float] = THRESHOLDS,
         path: str | os.PathLike[str] | None = None,
-        sinks: Sequence[Sink] = (),
+        sinks: Sequence[Callable[[Record], None]] = (),
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
@@ -142,7 +140,7 @@ def _drop_cut_line(path: Path) -> None:
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
-def tensorboard(writer: Any) -> Sink:
+def tensorboard(writer: Any) -> Callable[[Record], None]:
     """Make a sink that writes records to TensorBoard.
 
     Args:

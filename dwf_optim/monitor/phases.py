@@ -21,7 +21,7 @@ def phases(sparsities: Sequence[float]) -> list[str]:
         sparsities: Fraction of zeros at each record.
 
     Returns:
-        A name of `PHASES` for each; all "dense" if no zeros were added.
+        "dense", "transition" or "sparse" for each; all "dense" if no zeros were added.
     """
     if not sparsities:
         return []

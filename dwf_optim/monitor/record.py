@@ -26,7 +26,7 @@ class LayerRecord:
 
     Attributes:
         total: Its weights.
-        zeros: Of them at or below each threshold, in the order of `Record.thresholds`.
+        zeros: Of them at or below each threshold, in the order of the record's ``thresholds``.
         weight_norm: ``||w||_2``.
         factor_norm: ``sqrt(sum_d ||f_d||^2)``.
         quasi_norm: ``||w||_{2/D}^{2/D}``, what the penalty sums up.

@@ -15,7 +15,7 @@ class PenaltyScheduler:
     r"""Base of the schedulers: sets every group's ``penalty`` to its first value times a factor.
 
     As with torch's schedulers, making one sets the penalty of step 0, ``step()`` goes after
-    ``optimizer.step()``, and a run goes on exactly when both ``state_dict``s are loaded. Learning-rate
+    ``optimizer.step()``, and a run goes on exactly when both checkpoints are loaded. Learning-rate
     schedulers run beside it; neither touches what the other sets.
 
     Args:
@@ -26,7 +26,7 @@ class PenaltyScheduler:
         last_step: How many steps were taken.
 
     Raises:
-        TypeError: If ``optimizer`` is not a `DWFOptimizer`.
+        TypeError: If ``optimizer`` is not a `~dwf_optim.DWFOptimizer`.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -94,7 +94,7 @@ class LambdaPenalty(PenaltyScheduler):
     """Any function of the step.
 
     Args:
-        optimizer: As of `PenaltyScheduler`.
+        optimizer: As of `~dwf_optim.penalty.PenaltyScheduler`.
         function: From the step (from 0) to the factor. Not saved in checkpoints.
     """
 
@@ -133,10 +133,10 @@ class PenaltyWarmup(PenaltyScheduler):
     with :math:`r(x) = x` ("linear") or :math:`(1 - \cos \pi x) / 2` ("cosine").
 
     Args:
-        optimizer: As of `PenaltyScheduler`.
+        optimizer: As of `~dwf_optim.penalty.PenaltyScheduler`.
         steps: ``T``, after how many the penalty is whole, at least 1.
         start: ``s``, the part that step 0 has, in [0, 1].
-        shape: A name in ``RAMPS``.
+        shape: "linear" or "cosine".
 
     Raises:
         ValueError: If a number is out of range or the shape unknown.
@@ -160,7 +160,7 @@ class PenaltyWarmup(PenaltyScheduler):
 
 
 def unwrapped(optimizer: object) -> DWFOptimizer:
-    """Return the `DWFOptimizer` itself.
+    """Return the `~dwf_optim.DWFOptimizer` itself.
 
     Args:
         optimizer: One, or Accelerate's wrapper of one.

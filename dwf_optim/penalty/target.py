@@ -66,7 +66,7 @@ class TargetSparsity:
         reached_at: The step at which the target was reached; None before.
 
     Raises:
-        TypeError: If ``optimizer`` is not a `DWFOptimizer`.
+        TypeError: If ``optimizer`` is not a `~dwf_optim.DWFOptimizer`.
         ValueError: If a number is out of range, or nothing is factorized.
 
     Source: the decay law is derived in docs/maths.md; the loop is ours.

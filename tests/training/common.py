@@ -40,7 +40,7 @@ def train(
     total: int | None = None,
     after_step: Callable[[float], None] = lambda loss: None,
 ) -> None:
-    """Take steps ``first`` to ``steps`` of a run of ``total``: a cosine rate, always the same batches."""
+    """Take steps ``first`` to ``steps`` of a run of ``total``; cosine rate, the same batches always."""
     inputs, labels = digits()
     total = steps if total is None else total
     for step in range(first, steps):
