@@ -138,29 +138,3 @@ def _drop_cut_line(path: Path) -> None:
     """Take away what a run that was killed left of its last line, so that the next one starts anew."""
     if path.exists():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-
-
-def tensorboard(writer: Any) -> Callable[[Record], None]:
-    """Make a sink that writes records to TensorBoard.
-
-    Args:
-        writer: A ``torch.utils.tensorboard.SummaryWriter`` (extra "tensorboard"), or whatever has its
-            ``add_scalar``.
-    """
-
-    def write(record: Record) -> None:
-        def add(name: str, value: float) -> None:
-            writer.add_scalar(f"dwf/{name}", value, record.step)
-
-        for index, threshold in enumerate(record.thresholds):
-            add(f"sparsity/all at {threshold:.2g}", record.sparsity(index))
-        add("misalignment", record.misalignment)
-        for name, layer in record.layers.items():
-            add(f"sparsity/{name}", layer.sparsity())
-        for number, (penalty, lr) in enumerate(zip(record.penalties, record.lrs, strict=True)):
-            add(f"penalty/group {number}", penalty)
-            add(f"lr/group {number}", lr)
-        for name, value in record.values.items():
-            writer.add_scalar(name, value, record.step)
-
-    return write
