@@ -14,6 +14,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from inference.artifact import keys
@@ -146,7 +147,10 @@ def read(path: FilePath, max_bytes: int) -> Contents:
 
 def parse(content: bytes, max_bytes: int) -> Contents:
     """Parse the bytes of a file, as `read` does."""
-    arrays = safetensors.torch.load(content)
+    try:
+        arrays = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise ValueError(f"it is damaged, or no safetensors file: {error}") from error
     length = int.from_bytes(content[:8], "little")
     metadata = as_dict(json.loads(content[8 : 8 + length]).get("__metadata__", {}), "the metadata")
     if metadata.get(keys.META_FORMAT) != keys.FORMAT:
