@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from inference import native
+from inference.agreement import Way, certify_model
 from inference.calls import check_out, to_tensor, unlike
 from inference.capture import capture
 from inference.compact import compact
 from inference.graph import Graph
 from inference.measure import measured_plan
+from inference.origin import Origin, original_layers
 from inference.plan import Plan, static_plan
 from inference.report import Report, make_report
+from inference.rounding import round_weights, with_weight_dtype
 from inference.runner import Runner
 from inference.segments import cut
+from inference.timing import with_times
 
 _FLOAT32: dict[type, Any] = {np.ndarray: np.float32, Tensor: torch.float32}
 
@@ -32,6 +36,8 @@ def compile(
     batch_sizes: Sequence[int] = (1, 64),
     plan: str | Plan = "measure",
     threads: int = 1,
+    weight_dtype: torch.dtype = torch.float32,
+    check: bool = True,
     progress: bool = False,
 ) -> SparseModel:
     """Turn a torch model with zero weights into one that skips them, exactly and on the CPU.
@@ -49,6 +55,12 @@ def compile(
             network), "static" chooses by the weights alone, the same on every machine; or the plan of
             another model made from the same weights.
         threads: How many work on one call, on different samples.
+        weight_dtype: What weights of Linear and Conv2d layers are rounded to and kept in: float32,
+            bfloat16 or float16. Sums are in float32 all the same, and the kernels hold the weights in
+            float32: it is the model's file that gets smaller. `inspect` says what rounding does to the
+            outputs.
+        check: Whether to run the model and what was made of it on up to 4 samples of the example and on
+            random ones, and to raise where they differ by more than rounding explains.
         progress: Whether to show a bar while measuring.
 
     Returns:
@@ -57,11 +69,14 @@ def compile(
     Raises:
         TypeError: If the model is not a module with dense parameters, or the example not of tensors.
         ValueError: If the model has no parameters or cannot be captured for any batch size (the module
-            at fault is named), or for an unknown plan.
+            at fault is named), for an unknown plan, if weights are too large for ``weight_dtype``, or if
+            the outputs are not the model's.
     """
-    graph = compact(capture(model, example))
+    captured = capture(model, example)
+    rounded = round_weights(captured, weight_dtype)
+    graph = with_weight_dtype(compact(rounded), weight_dtype)
+    inputs = [example] if isinstance(example, Tensor) else list(example)
     if plan == "measure":
-        inputs = [example] if isinstance(example, Tensor) else list(example)
         segments = cut(graph, native.takes)
         if native.is_built() and any(segment.native for segment in segments):
             given = [tensor.detach().cpu() for tensor in inputs]
@@ -74,6 +89,12 @@ def compile(
     if not isinstance(plan, Plan):
         raise ValueError(f"plan must be 'measure', 'static' or a Plan, got {plan!r}")
     compiled = SparseModel(graph, plan, threads=threads)
+    seen: tuple[Any, Any] = (None, None)
+    if check:
+        seen = certify_model(model, captured, rounded, inputs, compiled.ways())
+    compiled.origin = Origin(
+        original_layers(captured), seen[0], seen[1] if rounded is not captured else None
+    )
     if not any(choice.native for choice in plan.choices.values()):
         zeros = compiled.sparsity
         warnings.warn(
@@ -95,6 +116,8 @@ class SparseModel:
         graph: What it computes.
         plan: Which kernels do it.
         threads: How many work on one call.
+        origin: What `compile` noted about the model before, and how far this one is from it; None if
+            it was made otherwise.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 10))
@@ -103,22 +126,25 @@ class SparseModel:
         (64, 10)
     """
 
-    def __init__(self, graph: Graph, plan: Plan, *, threads: int = 1) -> None:
+    def __init__(
+        self, graph: Graph, plan: Plan, *, threads: int = 1, origin: Origin | None = None
+    ) -> None:
         """Packs the weights.
 
         Args:
             graph: From `inference.capture.capture`, compact or not.
             plan: For that graph.
             threads: How many work on one call, at least 1.
+            origin: For reports.
 
         Raises:
             ValueError: If the plan names an unknown kernel, or ``threads`` is below 1.
         """
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
-        self.graph, self.plan, self.threads = graph, plan, threads
+        self.graph, self.plan, self.threads, self.origin = graph, plan, threads, origin
         if not native.is_built():
-            _say_that_it_is_missing()
+            native.say_that_it_is_missing()
         segments = cut(graph, native.takes)
         # Choices that agree share their packed weights.
         runners: list[tuple[Any, Runner]] = []
@@ -138,7 +164,7 @@ class SparseModel:
         self._out_shape = graph.shapes[graph.outputs[0]] or ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.graph, self.plan, self.threads)
+        return _rebuild, (self.graph, self.plan, self.threads, self.origin)
 
     def __call__(
         self, *inputs: np.ndarray[Any, Any] | Tensor, out: np.ndarray[Any, Any] | Tensor | None = None
@@ -222,31 +248,48 @@ class SparseModel:
         made = tuple(unlike(result, inputs[0]) for result in results)
         return made[0] if len(made) == 1 else made
 
+    def ways(self) -> list[Way]:
+        """Return what computes the outputs for one batch size or another, as functions of tensors."""
+        return [
+            functools.partial(runner.run, threads=self.threads)
+            for runner in dict.fromkeys(self._runners.values())
+        ]
+
     @property
     def sparsity(self) -> float:
         """Fraction of the weights of Linear and Conv2d layers that are zero."""
         return self.inspect().sparsity
 
-    def inspect(self) -> Report:
-        """Say how each layer is computed, how sparse it is, and what runs in torch."""
-        return make_report(self.graph, self._runners)
+    def inspect(
+        self,
+        *,
+        timing: bool = False,
+        example: Tensor | Sequence[Tensor] | None = None,
+        dense: nn.Module | None = None,
+    ) -> Report:
+        """Say how each layer is computed, how sparse it is, and what runs in torch.
+
+        Args:
+            timing: Whether to measure layers and the whole, about a second a batch size.
+            example: Of the inputs, for that; random numbers if None.
+            dense: The model before, to compare the whole with; if None, what is left of it without the
+                dead units, computed densely.
+
+        Returns:
+            The report, for each of the plan's batch sizes.
+
+        Raises:
+            ValueError: If the times of a model of integer inputs are asked for without an example.
+        """
+        report = make_report(self.graph, self._runners, self.origin)
+        if not timing:
+            return report
+        inputs = [example] if isinstance(example, Tensor) else example
+        return with_times(report, self.graph, self._runners, self.threads, inputs, dense)
 
     def __repr__(self) -> str:
         return f"SparseModel({self.inspect().summary()})"
 
 
-def _rebuild(graph: Graph, plan: Plan, threads: int) -> SparseModel:
-    return SparseModel(graph, plan, threads=threads)
-
-
-_said = False
-
-
-def _say_that_it_is_missing() -> None:
-    global _said
-    if not _said:
-        _said = True
-        logging.getLogger("inference").warning(
-            "the compiled extension is not installed: models run in torch, which takes longer. "
-            "Reinstall dwf-optim where there is a C++ compiler."
-        )
+def _rebuild(graph: Graph, plan: Plan, threads: int, origin: Origin | None) -> SparseModel:
+    return SparseModel(graph, plan, threads=threads, origin=origin)
