@@ -10,7 +10,8 @@ small file, `save_state` and `load_state` weights alone. Besides, it converts we
 from inference.artifact.load import load
 from inference.artifact.state import load_state, save_state
 from inference.chain import CSRChain
-from inference.engine import SparseModel, compile
+from inference.compiling import compile
+from inference.engine import SparseModel
 from inference.formats import from_csr, to_csr
 from inference.plan import Choice, Plan
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -106,6 +107,25 @@ def prepare(graph: Graph) -> Graph:
     return to_dtype(fuse(graph), torch.float32)
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, without gradients and warnings, while the context lasts.
+
+    Args:
+        model: Each of its modules gets its own mode back.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        # torch warns of its own deprecations, and of attributes that it sets back itself.
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def _check_model(model: object) -> None:
     if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"model must be a torch.nn.Module in Python, got {type(model).__name__}")
@@ -146,12 +166,8 @@ def _check_example(example: object) -> tuple[Tensor, ...]:
 def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     device = next(model.parameters()).device
     inputs = tuple(x.detach().to(device) for x in inputs)
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        # torch warns of its own deprecations, and of attributes that it sets back itself.
-        with torch.no_grad(), warnings.catch_warnings(), batch_first_attention(model):
-            warnings.simplefilter("ignore")
+        with evaluating(model), batch_first_attention(model):
             batch = Dim("batch", min=1)
             shapes = tuple({0: batch} for _ in inputs)
             # Passed on as *args, a forward of (*xs) would want another nesting.
@@ -161,9 +177,6 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
             return functional
     except Exception as error:  # Anything may go wrong in a model's own code.
         raise _explain(error, model) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _explain(error: Exception, model: nn.Module) -> ValueError:

@@ -158,14 +158,16 @@ ACTIVATE: dict[str, Callable[[Tensor, Activation], Tensor]] = {
 
 
 def _linear(node: Linear, x: Tensor) -> Tensor:
-    return activate(F.linear(x, node.weight, node.bias), node.activation)
+    # Weights may be held in 16 bits.
+    return activate(F.linear(x, node.weight.to(x.dtype), node.bias), node.activation)
 
 
 def _conv(node: Conv2d, x: Tensor) -> Tensor:
     bias, bias_map = node.bias, None
     if bias is not None and bias.dim() == 3:
         bias, bias_map = None, bias
-    y = F.conv2d(x, node.weight, bias, node.stride, node.padding, node.dilation, node.groups)
+    options = (node.stride, node.padding, node.dilation, node.groups)
+    y = F.conv2d(x, node.weight.to(x.dtype), bias, *options)
     return activate(y if bias_map is None else y + bias_map, node.activation)
 
 

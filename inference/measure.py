@@ -92,7 +92,7 @@ def measured_plan(
     choices = {}
     for size in sizes:
         choice = Choice(kernels=chosen[size])
-        inputs = [_repeat(tensor, size) for tensor in example]
+        inputs = [repeat(tensor, size) for tensor in example]
         faster = _native_is_faster(segments, graph, choice, inputs, threads)
         choices[size] = choice if faster else Choice(native=False)
     return Plan("measured", choices, machine())
@@ -110,7 +110,8 @@ def _alone(node: Node, graph: Graph) -> Graph:
     return Graph(node.inputs, (node.output,), (node,), shapes)
 
 
-def _repeat(tensor: Tensor, size: int) -> Tensor:
+def repeat(tensor: Tensor, size: int) -> Tensor:
+    """Make a batch of a size from examples."""
     times = -(-size // tensor.shape[0])
     return torch.cat([tensor] * times)[:size].contiguous()
 
@@ -118,10 +119,11 @@ def _repeat(tensor: Tensor, size: int) -> Tensor:
 def _time_program(graph: Graph, kernels: dict[str, str], x: Tensor, threads: int) -> float:
     program = native.lower(graph, kernels).program
     out = torch.empty(x.shape[0], *(graph.shapes[graph.outputs[0]] or ()))
-    return _median(lambda: program.run(x, out, threads))
+    return median_seconds(lambda: program.run(x, out, threads))
 
 
-def _median(call: Callable[[], object]) -> float:
+def median_seconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes, once it is warm."""
     call()  # the first one allocates
     times: list[float] = []
     end = time.perf_counter() + SECONDS

@@ -33,7 +33,7 @@ class Contents:
         constants: Which of them are no entries of the model's state_dict.
         tied: Further names in the state_dict, and the tensors that they name.
         provenance: What made the file.
-        parts: The header's other entries: graph, inputs, plan.
+        parts: The header's other entries: the graph, and what belongs to it.
     """
 
     tensors: Mapping[str, Encoded]

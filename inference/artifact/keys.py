@@ -8,7 +8,8 @@ JSON header and that header's checksum. The header has:
   `inference.artifact.codec`.
 - ``tied``: names in the state_dict that are another name's tensor.
 - ``provenance``: what made the file.
-- ``graph``, ``inputs``, ``plan``: of a compiled model; missing where the file holds weights alone.
+- ``graph``, ``inputs``, ``plan``, ``origin``, ``weight_dtype``: of a compiled model; missing where the
+  file holds weights alone.
 
 A change that readers of `VERSION` would misread makes a new version, and a line in
 `inference.artifact.container.READERS` that reads the older one.
@@ -34,6 +35,8 @@ PROVENANCE = "provenance"
 GRAPH = "graph"
 INPUTS = "inputs"
 PLAN = "plan"
+ORIGIN = "origin"
+WEIGHT_DTYPE = "weight_dtype"
 
 # A tensor
 SHAPE = "shape"

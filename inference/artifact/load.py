@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,13 +12,15 @@ from inference.artifact.check import check_graph
 from inference.artifact.container import Contents, FilePath, blamed, read
 from inference.artifact.source import Source
 from inference.artifact.values import as_dict, as_list, as_str, sizes
-from inference.capture import InputSpec, prepare
+from inference.capture import InputSpec
 from inference.compact import compact
 from inference.engine import SparseModel
 from inference.machine import machine
 from inference.measure import make_plan
 from inference.native import KERNELS
+from inference.origin import Origin
 from inference.plan import Plan, static_plan
+from inference.rounding import WEIGHT_DTYPES, with_weight_dtype
 
 
 def load(
@@ -57,12 +61,14 @@ def load(
         source, saved = _read_source(contents, max_bytes)
         if plan == "saved":
             plan = _usable(saved)
-        graph = compact(prepare(source.build()))
+        graph = with_weight_dtype(compact(source.prepare()), source.weight_dtype)
         source = source.sharing(graph)
+        noted = contents.parts.get(keys.ORIGIN)
+        origin = None if noted is None else Origin.from_json(as_dict(noted, "the origin"))
     if isinstance(plan, str):
         batch_sizes = list(saved.choices)
         plan = make_plan(plan, graph, _example(source), batch_sizes, threads, progress)
-    return SparseModel(graph, plan, threads=threads, source=source)
+    return SparseModel(graph, plan, threads=threads, origin=origin, source=source)
 
 
 def _read_source(contents: Contents, max_bytes: int) -> tuple[Source, Plan]:
@@ -81,7 +87,10 @@ def _read_source(contents: Contents, max_bytes: int) -> tuple[Source, Plan]:
         contents.constants,
         contents.tied,
         contents.provenance,
+        _dtype(contents.parts.get(keys.WEIGHT_DTYPE)),
     )
+    if source.weight_dtype not in WEIGHT_DTYPES:
+        raise ValueError(f"weights cannot be held in {source.weight_dtype}")
     check_graph(source.build_shapes(), inputs, max_bytes)
     saved = as_dict(contents.parts.get(keys.PLAN), "the plan")
     if len(as_dict(saved.get("choices"), "the plan's choices")) > keys.MAX_CHOICES:
@@ -89,10 +98,10 @@ def _read_source(contents: Contents, max_bytes: int) -> tuple[Source, Plan]:
     return source, Plan.from_json(saved)
 
 
-def _dtype(name: object) -> torch.dtype:
-    dtype = keys.DTYPES.get(as_str(name, "an input's dtype"))
+def _dtype(name: Any) -> torch.dtype:
+    dtype = keys.DTYPES.get(as_str(name, "a dtype"))
     if dtype is None:
-        raise ValueError(f"an input has the unknown dtype {name!r}")
+        raise ValueError(f"the dtype {name[:80]!r} is unknown")
     return dtype
 
 

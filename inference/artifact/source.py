@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from inference.artifact.codec import Encoded, decode, encode
 from inference.artifact.graph_json import from_json, to_json
 from inference.artifact.names import Finder, Names
-from inference.artifact.state import decode_state, encode_state, provenance
-from inference.capture import InputSpec, Traced
+from inference.artifact.state import decode_named, decode_state, encode_state, provenance
+from inference.capture import InputSpec, Traced, prepare
 from inference.fuse import drop_unread
 from inference.graph import Graph
 from inference.interpret import map_constants
+from inference.rounding import round_weights, with_weight_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,8 @@ class Source:
         constants: The names of the latter.
         tied: Further names in the state_dict, and the tensors that they name.
         provenance: What the model was, and what captured it.
+        weight_dtype: What the weights of Linear and Conv2d layers were rounded to, and are held in, if
+            it has 16 bits; float32 if they are as they were.
     """
 
     graph: Mapping[str, Any]
@@ -38,27 +41,42 @@ class Source:
     constants: frozenset[str]
     tied: Mapping[str, str]
     provenance: Mapping[str, Any]
+    weight_dtype: torch.dtype = torch.float32
 
     @classmethod
-    def of(cls, model: nn.Module, traced: Traced) -> Source:
+    def of(cls, model: nn.Module, traced: Traced, weight_dtype: torch.dtype = torch.float32) -> Source:
         """Encode what was traced.
 
         Args:
             model: The model; not kept.
             traced: What `inference.capture.trace` made of it.
+            weight_dtype: As in `inference.compile`.
+
+        Raises:
+            TypeError: If a tensor is of a dtype that no file holds.
+            ValueError: If ``weight_dtype`` is unknown, or too narrow for a weight.
         """
+        round_weights(traced.graph, weight_dtype)
         model = getattr(model, "_orig_mod", model)
         state = {k: v for k, v in model.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
         tensors, tied = encode_state(state)
         names = Names({name: state[name] for name in tensors})
         graph = to_json(drop_unread(traced.graph), names)
         tensors |= {name: encode(constant) for name, constant in names.constants.items()}
+        if weight_dtype != torch.float32:
+            for name in {_base(names(node.weight)) for node in drop_unread(traced.graph).layers()}:
+                tensors[name] = encode(decode(tensors[name]).to(weight_dtype))
         facts = {"model": type(model).__name__, **provenance(tensors)}
-        return cls(graph, traced.inputs, tensors, frozenset(names.constants), tied, facts)
+        return cls(graph, traced.inputs, tensors, frozenset(names.constants), tied, facts, weight_dtype)
 
-    def build(self) -> Graph:
-        """Return the graph as it was traced, with its tensors."""
-        return from_json(self.graph, Finder({name: decode(each) for name, each in self.tensors.items()}))
+    def prepare(self) -> Graph:
+        """Return what `inference.capture.prepare` makes of the graph, its weights rounded if need be."""
+        tensors = {name: decode_named(name, each) for name, each in self.tensors.items()}
+        graph = from_json(self.graph, Finder(tensors))
+        if self.weight_dtype != torch.float32:
+            # A bias that takes over a BatchNorm's shift has the dtype of the weight.
+            graph = with_weight_dtype(graph, torch.float32)
+        return round_weights(prepare(graph), self.weight_dtype)
 
     def build_shapes(self) -> Graph:
         """Return the same with tensors that have a shape and no numbers."""
@@ -81,6 +99,11 @@ class Source:
             # One memory for one tensor: a file's arrays must not overlap.
             shared[name] = each if at is None else Encoded(each.shape, there.pop(at))
         return replace(self, tensors=shared)
+
+
+def _base(name: Any) -> str:
+    """Return which tensor stands for one in JSON."""
+    return name if isinstance(name, str) else str(name["tensor"])
 
 
 def _constants(graph: Graph) -> Iterator[Tensor]:

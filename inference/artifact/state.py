@@ -92,13 +92,15 @@ def decode_state(
 ) -> dict[str, Tensor]:
     """Undo `encode_state`; tied names come last, with tensors of their own."""
     own = {name: name for name in tensors if name not in constants}
-    state = {}
-    for name, target in (own | dict(tied)).items():
-        try:
-            state[name] = decode(tensors[target])
-        except ValueError as error:
-            raise ValueError(f"tensor {target!r}: {error}") from error
-    return state
+    return {name: decode_named(at, tensors[at]) for name, at in (own | dict(tied)).items()}
+
+
+def decode_named(name: str, tensor: Encoded) -> Tensor:
+    """Decode a tensor; a ValueError says which it is."""
+    try:
+        return decode(tensor)
+    except ValueError as error:
+        raise ValueError(f"tensor {name!r}: {error}") from error
 
 
 def provenance(tensors: Mapping[str, Encoded]) -> dict[str, Any]:

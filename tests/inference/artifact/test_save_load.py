@@ -221,3 +221,48 @@ def test_arrays_work_as_inputs_of_a_loaded_model(tmp_path):
     loaded = round_trip(normed(), torch.zeros(1, 3, 8, 8), tmp_path / "model.dwf")
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32)
     np.testing.assert_array_equal(loaded(x), loaded(torch.from_numpy(x)).numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "build", [normed, lambda: prune_(nn.Sequential(nn.Linear(192, 300), nn.ReLU()), 0.5)]
+)
+def test_weights_of_16_bits(dtype, build, tmp_path):
+    model = build().eval()
+    shape = (192,) if isinstance(model[0], nn.Linear) else (3, 8, 8)
+    x = torch.randn(3, *shape)
+    compiled = inference.compile(model, x, plan="static", weight_dtype=dtype)
+    compiled.save(tmp_path / "short.dwf")
+    loaded = inference.load(tmp_path / "short.dwf")
+    assert torch.equal(loaded(x), compiled(x))
+    assert [node.weight.dtype for node in loaded.graph.layers()] == [
+        node.weight.dtype for node in compiled.graph.layers()
+    ]
+    # Matrices and filters are rounded once, the rest is as it was.
+    expected = {
+        name: tensor.to(dtype) if tensor.dim() >= 2 else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    assert_same_state(loaded.to_dense(), expected)
+    blank = build()
+    loaded.to_dense(blank)
+    rounded = {
+        name: tensor.to(dtype).float() if tensor.dim() >= 2 else tensor
+        for name, tensor in expected.items()
+    }
+    assert_same_state(blank.state_dict(), rounded)
+    inference.compile(model, x, plan="static").save(tmp_path / "long.dwf")
+    saved = 2 * sum(int(t.count_nonzero()) for t in model.state_dict().values() if t.dim() >= 2)
+    # The header may be longer by a few digits, of which one is a dtype's name.
+    assert (tmp_path / "short.dwf").stat().st_size <= (
+        tmp_path / "long.dwf"
+    ).stat().st_size - saved + 256
+
+
+def test_what_was_seen_of_the_dense_model_is_kept(tmp_path):
+    compiled = inference.compile(
+        normed(), torch.zeros(1, 3, 8, 8), plan="static", weight_dtype=torch.bfloat16
+    )
+    compiled.save(tmp_path / "model.dwf")
+    assert compiled.origin is not None
+    assert inference.load(tmp_path / "model.dwf").origin == compiled.origin
