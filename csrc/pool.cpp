@@ -1,6 +1,8 @@
 #include "pool.h"
 
+#include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -15,6 +17,10 @@ namespace {
 
 class Pool {
  public:
+  explicit Pool(int process) : process_(process) {}
+
+  int process() const { return process_; }
+
   void run(int threads, const std::function<void()>& work) {
     std::unique_lock<std::mutex> lock(mutex_);
     if (work_ != nullptr || !grow(threads - 1)) {
@@ -57,6 +63,7 @@ class Pool {
     }
   }
 
+  const int process_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   const std::function<void()>* work_ = nullptr;
@@ -65,23 +72,25 @@ class Pool {
   int running_ = 0;  // helpers at work
 };
 
-// Never destroyed: its threads are detached and sleep until the process ends. A forked child has none of them, so it makes
-// itself another pool.
-Pool& pool() {
-  static std::mutex mutex;
-  static Pool* instance = nullptr;
+int current_process() {
 #if defined(_WIN32)
-  const int process = 0;
+  return 0;
 #else
-  const pid_t process = getpid();
+  return getpid();
 #endif
-  static auto owner = process;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (instance == nullptr || owner != process) {
-    instance = new Pool;
-    owner = process;
-  }
-  return *instance;
+}
+
+// Never destroyed: its threads are detached and sleep until the process ends. A forked child has none of them, so it makes
+// itself another pool; and there is no lock here that a thread of the parent could have held.
+Pool& pool() {
+  static std::atomic<Pool*> shared{nullptr};
+  const int process = current_process();
+  Pool* found = shared.load(std::memory_order_acquire);
+  if (found != nullptr && found->process() == process) return *found;
+  auto made = std::make_unique<Pool>(process);
+  // If another thread was faster, its pool is found.
+  if (!shared.compare_exchange_strong(found, made.get(), std::memory_order_acq_rel)) return *found;
+  return *made.release();
 }
 
 }  // namespace

@@ -1,16 +1,19 @@
 """Sparse inference: what a trained network whose weights hold exact zeros becomes.
 
 The package knows nothing of the optimizer: it reads plain dense ``torch`` weights. `compile` makes a
-model that skips its zeros, in one native call, exactly. Besides, it converts weights to and from CSR
-(`to_csr`, `from_csr`), stores them in a file (`write_csr`, `read_csr`), and has modules with CSR weights
-that other libraries compute (`sparse_modules`).
+model that skips its zeros, in one native call, exactly; `SparseModel.save` and `load` keep it in one
+small file, `save_state` and `load_state` weights alone. Besides, it converts weights to and from CSR
+(`to_csr`, `from_csr`), and has modules with CSR weights that other libraries compute
+(`sparse_modules`).
 """
 
-from inference.engine import SparseModel, compile
+from inference.artifact.load import load
+from inference.artifact.state import load_state, save_state
+from inference.compiling import compile
+from inference.engine import SparseModel
 from inference.formats import CSRWeights, from_csr, to_csr
 from inference.modules import SparseConv2d, SparseLinear, sparse_modules
 from inference.plan import Choice, Plan
-from inference.storage import read_csr, write_csr
 
 __all__ = [
     "CSRWeights",
@@ -21,8 +24,9 @@ __all__ = [
     "SparseModel",
     "compile",
     "from_csr",
-    "read_csr",
+    "load",
+    "load_state",
+    "save_state",
     "sparse_modules",
     "to_csr",
-    "write_csr",
 ]

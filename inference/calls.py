@@ -37,7 +37,7 @@ def to_tensor(x: object, shape: Shape | None, name: str, in_float32: bool = True
             raise ValueError(f"{name} is on {x.device}; the compiled model runs on the CPU: use .cpu()")
         return x.detach().contiguous()
     # torch warns of arrays that it could write to against their will.
-    return torch.from_numpy(np.ascontiguousarray(x) if x.flags.writeable else x.copy())
+    return torch.from_numpy(np.require(x, None, ["C", "A"]) if x.flags.writeable else x.copy("C"))
 
 
 def check_out(out: object, like: object, shape: Shape, outputs: int) -> None:
@@ -65,8 +65,8 @@ def check_out(out: object, like: object, shape: Shape, outputs: int) -> None:
     if tuple(out.shape) != shape:
         raise ValueError(f"out must have shape {list(shape)}, got {list(out.shape)}")
     whole = out.is_contiguous() if isinstance(out, Tensor) else out.flags.c_contiguous
-    if not whole or (isinstance(out, np.ndarray) and not out.flags.writeable):
-        raise ValueError("out must be contiguous and writeable")
+    if not whole or (isinstance(out, np.ndarray) and not (out.flags.writeable and out.flags.aligned)):
+        raise ValueError("out must be contiguous, aligned and writeable")
 
 
 def unlike(result: Tensor, like: object) -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from inference.fuse import fuse
-from inference.graph import Graph
+from inference.graph import Graph, Shape
 from inference.interpret import to_dtype
 from inference.tracing.attention import batch_first_attention
 from inference.tracing.trace import FLOAT_DTYPES
@@ -41,13 +43,87 @@ def capture(model: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
         ValueError: If the model has no parameters, cannot be traced for any batch size (the module at
             fault is named), or keeps state between calls.
     """
+    return prepare(trace(model, example).graph)
+
+
+class InputSpec(NamedTuple):
+    """One input of a model.
+
+    Attributes:
+        shape: Without the batch.
+        dtype: As in the example.
+    """
+
+    shape: Shape
+    dtype: torch.dtype
+
+
+class Traced(NamedTuple):
+    """A model as it was traced.
+
+    Attributes:
+        graph: Layer by layer, nothing folded or fused; its constants are in the model's dtypes, and
+            where they can be they are the model's own tensors or views of these.
+        inputs: What the graph takes.
+    """
+
+    graph: Graph
+    inputs: tuple[InputSpec, ...]
+
+
+def trace(model: nn.Module, example: Tensor | Sequence[Tensor]) -> Traced:
+    """Turn a model's inference into a graph of the model's own tensors.
+
+    Args:
+        model: As `capture` takes it.
+        example: As `capture` takes it.
+
+    Returns:
+        What `prepare` makes into the graph that `capture` returns.
+
+    Raises:
+        TypeError: As `capture` does.
+        ValueError: As `capture` does.
+    """
     model = getattr(model, "_orig_mod", model)  # Of torch.compile
     _check_model(model)
     inputs = _check_example(example)
     program = _export(model, inputs)
     modules = dict(model.named_modules())
     leaves = frozenset(path for path in modules if path and not any(modules[path].children()))
-    return to_dtype(fuse(translate(program, leaves)), torch.float32)
+    specs = tuple(InputSpec(tuple(x.shape[1:]), x.dtype) for x in inputs)
+    return Traced(translate(program, leaves), specs)
+
+
+def prepare(graph: Graph) -> Graph:
+    """Fold, fuse and convert a graph as it was traced.
+
+    Args:
+        graph: From `trace`, or the same out of a file.
+
+    Returns:
+        The graph that computes the same in float32, on the CPU, and shares no tensor with the first.
+    """
+    return to_dtype(fuse(graph), torch.float32)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, without gradients and warnings, while the context lasts.
+
+    Args:
+        model: Each of its modules gets its own mode back.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        # torch warns of its own deprecations, and of attributes that it sets back itself.
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _check_model(model: object) -> None:
@@ -90,12 +166,8 @@ def _check_example(example: object) -> tuple[Tensor, ...]:
 def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     device = next(model.parameters()).device
     inputs = tuple(x.detach().to(device) for x in inputs)
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
-        # torch warns of its own deprecations, and of attributes that it sets back itself.
-        with torch.no_grad(), warnings.catch_warnings(), batch_first_attention(model):
-            warnings.simplefilter("ignore")
+        with evaluating(model), batch_first_attention(model):
             batch = Dim("batch", min=1)
             shapes = tuple({0: batch} for _ in inputs)
             # Passed on as *args, a forward of (*xs) would want another nesting.
@@ -105,9 +177,6 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
             return functional
     except Exception as error:  # Anything may go wrong in a model's own code.
         raise _explain(error, model) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _explain(error: Exception, model: nn.Module) -> ValueError:

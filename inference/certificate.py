@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,22 +16,63 @@ EXAMPLES = 8
 
 
 class Certificate(NamedTuple):
-    """What was seen when two graphs were run on the same inputs.
+    """What was seen when two ways to compute the same were run on the same inputs.
 
     Attributes:
         max_difference: The largest absolute difference of any output.
-        scale: The largest absolute output of the first graph.
+        scale: The largest absolute output of the first.
         batches: How many batches of inputs were compared.
+        normwise: The largest ``|difference| / |output|`` (2-norms) of any output of any batch.
     """
 
     max_difference: float
     scale: float
     batches: int
+    normwise: float
 
     @property
     def relative(self) -> float:
         """The difference as a share of the scale; 0 if there is none."""
         return self.max_difference / self.scale if self.max_difference else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"differ by {self.max_difference:.1e} at most where outputs go up to {self.scale:.1e}, "
+            f"by {self.normwise:.1e} of the norm ({self.batches} batches)"
+        )
+
+
+class Comparison:
+    """Outputs compared so far.
+
+    Attributes:
+        certificate: What was seen in them.
+    """
+
+    def __init__(self) -> None:
+        self.certificate = Certificate(0.0, 0.0, 0, 0.0)
+
+    def add(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+        """Compare the outputs of one batch.
+
+        Args:
+            first: One tensor for each output.
+            second: Those of the other.
+
+        Raises:
+            ValueError: If they differ in number or shape.
+        """
+        difference, scale, batches, normwise = self.certificate
+        for x, y in zip(first, second, strict=True):
+            if x.shape != y.shape:
+                raise ValueError(f"outputs have shapes {[*x.shape]} and {[*y.shape]}")
+            if x.numel():
+                apart, size = _apart(x, y), x.double().abs().nan_to_num(0, 0)
+                difference = max(difference, float(apart.max()))
+                scale = max(scale, float(size.max()))
+                if norm := float(apart.norm()):
+                    normwise = max(normwise, norm / float(size.norm()) if size.any() else math.inf)
+        self.certificate = Certificate(difference, scale, batches + 1, normwise)
 
 
 def certify(
@@ -61,22 +103,18 @@ def certify(
     if not batches:
         raise ValueError("random inputs cannot be drawn for this graph; pass inputs")
     before, after = to_dtype(before, torch.float64), to_dtype(after, torch.float64)
-    difference = scale = 0.0
+    comparison = Comparison()
     for batch in batches:
         xs = [x.double() if x.is_floating_point() else x for x in batch]
-        for first, second in zip(run(before, xs), run(after, xs), strict=True):
-            if first.shape != second.shape:
-                raise ValueError(f"outputs have shapes {[*first.shape]} and {[*second.shape]}")
-            if first.numel():
-                difference = max(difference, _largest(first, second))
-                scale = max(scale, float(first.abs().nan_to_num(0, 0).max()))
-    return Certificate(difference, scale, len(batches))
+        comparison.add(run(before, xs), run(after, xs))
+    return comparison.certificate
 
 
-def _largest(first: Tensor, second: Tensor) -> float:
-    """Return the largest difference; what is equal, NaN and inf included, has none."""
+def _apart(first: Tensor, second: Tensor) -> Tensor:
+    """Return the differences in float64; what is equal, NaN and inf included, has none."""
+    first, second = first.double(), second.double()
     same = (first == second) | (first.isnan() & second.isnan())
-    return float((first - second).abs().where(~same, 0).nan_to_num(torch.inf, torch.inf).max())
+    return (first - second).abs().where(~same, 0).nan_to_num(torch.inf, torch.inf)
 
 
 def _random_batches(graph: Graph, seed: int) -> Iterator[list[Tensor]]:

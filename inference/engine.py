@@ -1,9 +1,8 @@
-"""`compile` and `SparseModel`: a model whose zero weights cost nothing."""
+"""`SparseModel`: a model whose zero weights cost nothing."""
 
 from __future__ import annotations
 
-import logging
-import warnings
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,76 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from inference import native
+from inference.agreement import Way
+from inference.artifact.container import FilePath
+from inference.artifact.save import save
+from inference.artifact.source import Source
 from inference.calls import check_out, to_tensor, unlike
-from inference.capture import capture
-from inference.compact import compact
 from inference.graph import Graph
-from inference.measure import measured_plan
-from inference.plan import Plan, static_plan
+from inference.origin import Origin
+from inference.plan import Plan
 from inference.report import Report, make_report
 from inference.runner import Runner
 from inference.segments import cut
+from inference.timing import with_times
 
 _FLOAT32: dict[type, Any] = {np.ndarray: np.float32, Tensor: torch.float32}
-
-
-def compile(
-    model: nn.Module,
-    example: Tensor | Sequence[Tensor],
-    *,
-    batch_sizes: Sequence[int] = (1, 64),
-    plan: str | Plan = "measure",
-    threads: int = 1,
-    progress: bool = False,
-) -> SparseModel:
-    """Turn a torch model with zero weights into one that skips them, exactly and on the CPU.
-
-    The model is captured by ``torch.export``, units that are dead are removed, and each layer gets the
-    kernel that is fastest for its weights. What the engine has no kernel for runs in torch:
-    `SparseModel.inspect` says what that is.
-
-    Args:
-        model: Any module that `torch.export` can trace; left as it is. Later changes to its weights do
-            not reach what is returned.
-        example: Its positional arguments, tensors ``[batch, ...]``.
-        batch_sizes: For which to choose kernels; other sizes use the choice for the nearest.
-        plan: "measure" takes the time of each kernel here and now (about a second for a large
-            network), "static" chooses by the weights alone, the same on every machine; or the plan of
-            another model made from the same weights.
-        threads: How many work on one call, on different samples.
-        progress: Whether to show a bar while measuring.
-
-    Returns:
-        The compiled model; in float32, whatever the model's dtype.
-
-    Raises:
-        TypeError: If the model is not a module with dense parameters, or the example not of tensors.
-        ValueError: If the model has no parameters or cannot be captured for any batch size (the module
-            at fault is named), or for an unknown plan.
-    """
-    graph = compact(capture(model, example))
-    if plan == "measure":
-        inputs = [example] if isinstance(example, Tensor) else list(example)
-        segments = cut(graph, native.takes)
-        if native.is_built() and any(segment.native for segment in segments):
-            given = [tensor.detach().cpu() for tensor in inputs]
-            made = [t.float() if t.is_floating_point() else t for t in given]
-            plan = measured_plan(segments, graph, made, batch_sizes, threads, progress)
-        else:
-            plan = "static"
-    if plan == "static":
-        plan = static_plan(batch_sizes)
-    if not isinstance(plan, Plan):
-        raise ValueError(f"plan must be 'measure', 'static' or a Plan, got {plan!r}")
-    compiled = SparseModel(graph, plan, threads=threads)
-    if not any(choice.native for choice in plan.choices.values()):
-        zeros = compiled.sparsity
-        warnings.warn(
-            f"nothing to gain: with {zeros:.0%} of its weights zero the model is fastest in torch as "
-            "it is, at all of the batch sizes; train for more zeros (dwf_optim.sparsify shows how many)",
-            stacklevel=2,
-        )
-    return compiled
 
 
 class SparseModel:
@@ -95,6 +38,8 @@ class SparseModel:
         graph: What it computes.
         plan: Which kernels do it.
         threads: How many work on one call.
+        origin: What `compile` noted about the model before, and how far this one is from it; None if
+            it was made otherwise.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 10))
@@ -103,22 +48,33 @@ class SparseModel:
         (64, 10)
     """
 
-    def __init__(self, graph: Graph, plan: Plan, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        plan: Plan,
+        *,
+        threads: int = 1,
+        origin: Origin | None = None,
+        source: Source | None = None,
+    ) -> None:
         """Packs the weights.
 
         Args:
             graph: From `inference.capture.capture`, compact or not.
             plan: For that graph.
             threads: How many work on one call, at least 1.
+            origin: For reports.
+            source: What the graph was made from; without it the model cannot be saved.
 
         Raises:
             ValueError: If the plan names an unknown kernel, or ``threads`` is below 1.
         """
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
-        self.graph, self.plan, self.threads = graph, plan, threads
+        self.graph, self.plan, self.threads, self.origin = graph, plan, threads, origin
+        self._source = source
         if not native.is_built():
-            _say_that_it_is_missing()
+            native.say_that_it_is_missing()
         segments = cut(graph, native.takes)
         # Choices that agree share their packed weights.
         runners: list[tuple[Any, Runner]] = []
@@ -138,7 +94,7 @@ class SparseModel:
         self._out_shape = graph.shapes[graph.outputs[0]] or ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.graph, self.plan, self.threads)
+        return _rebuild, (self.graph, self.plan, self.threads, self.origin, self._source)
 
     def __call__(
         self, *inputs: np.ndarray[Any, Any] | Tensor, out: np.ndarray[Any, Any] | Tensor | None = None
@@ -222,31 +178,98 @@ class SparseModel:
         made = tuple(unlike(result, inputs[0]) for result in results)
         return made[0] if len(made) == 1 else made
 
+    def ways(self) -> list[Way]:
+        """Return what computes the outputs for one batch size or another, as functions of tensors."""
+        return [
+            functools.partial(runner.run, threads=self.threads)
+            for runner in dict.fromkeys(self._runners.values())
+        ]
+
     @property
     def sparsity(self) -> float:
         """Fraction of the weights of Linear and Conv2d layers that are zero."""
         return self.inspect().sparsity
 
-    def inspect(self) -> Report:
-        """Say how each layer is computed, how sparse it is, and what runs in torch."""
-        return make_report(self.graph, self._runners)
+    def save(self, path: FilePath) -> None:
+        """Save the model in one small file, which `inference.load` loads.
+
+        The file is in safetensors' format. It holds the weights as they were before anything was
+        folded or removed, in the model's dtype or in ``weight_dtype``, and those with many zeros as CSR;
+        the graph; the plan, so that loading does not measure again; and what made it. It appears whole
+        or not at all.
+
+        Args:
+            path: The file; its name is used as it is.
+
+        Raises:
+            OSError: If it cannot be written.
+            ValueError: If the model calls operators of other packages than torch, or was not made by
+                `compile` or `load`.
+        """
+        save(path, self._known_source(), self.plan, self.origin)
+
+    def to_dense(self, model: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return the dense weights from which the model was made, as to train on.
+
+        Args:
+            model: Where to copy them as well, if anywhere: a module with the parameters and buffers of
+                the one that was compiled.
+
+        Returns:
+            Its state_dict: parameters and buffers by name, on the CPU, in their shapes and dtypes; bit
+            for bit, but that -0.0 may come back as +0.0. Weights that were rounded to a ``weight_dtype``
+            come back in that. The tensors are the caller's own.
+
+        Raises:
+            ValueError: If the model given has others, or this one was not made by `compile` or `load`.
+        """
+        state = self._known_source().state()
+        if model is not None:
+            try:
+                model.load_state_dict(state)
+            except RuntimeError as error:
+                raise ValueError(f"the model is not the one that was compiled: {error}") from error
+        return state
+
+    def _known_source(self) -> Source:
+        if self._source is None:
+            raise ValueError(
+                "the model was made from a graph; only those of compile and load have weights"
+            )
+        return self._source
+
+    def inspect(
+        self,
+        *,
+        timing: bool = False,
+        example: Tensor | Sequence[Tensor] | None = None,
+        dense: nn.Module | None = None,
+    ) -> Report:
+        """Say how each layer is computed, how sparse it is, and what runs in torch.
+
+        Args:
+            timing: Whether to measure layers and the whole, about a second a batch size.
+            example: Of the inputs, for that; random numbers if None.
+            dense: The model before, to compare the whole with; if None, what is left of it without the
+                dead units, computed densely.
+
+        Returns:
+            The report, for each of the plan's batch sizes.
+
+        Raises:
+            ValueError: If the times of a model of integer inputs are asked for without an example.
+        """
+        report = make_report(self.graph, self._runners, self.origin)
+        if not timing:
+            return report
+        inputs = [example] if isinstance(example, Tensor) else example
+        return with_times(report, self.graph, self._runners, self.threads, inputs, dense)
 
     def __repr__(self) -> str:
         return f"SparseModel({self.inspect().summary()})"
 
 
-def _rebuild(graph: Graph, plan: Plan, threads: int) -> SparseModel:
-    return SparseModel(graph, plan, threads=threads)
-
-
-_said = False
-
-
-def _say_that_it_is_missing() -> None:
-    global _said
-    if not _said:
-        _said = True
-        logging.getLogger("inference").warning(
-            "the compiled extension is not installed: models run in torch, which takes longer. "
-            "Reinstall dwf-optim where there is a C++ compiler."
-        )
+def _rebuild(
+    graph: Graph, plan: Plan, threads: int, origin: Origin | None, source: Source | None
+) -> SparseModel:
+    return SparseModel(graph, plan, threads=threads, origin=origin, source=source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,15 +38,26 @@ class Lowered:
     Attributes:
         program: Compiled; several threads may run it.
         kernels: Which kernel each layer with weights got, by its name.
+        bytes: Of each layer's weights as packed, by its name.
     """
 
     program: _native.Program
     kernels: Mapping[str, str]
+    bytes: Mapping[str, int]
 
 
 def is_built() -> bool:
     """Say whether the extension is installed."""
     return _native is not None
+
+
+@functools.cache
+def say_that_it_is_missing() -> None:
+    """Write to the log, once a process, that the extension is not installed."""
+    logging.getLogger("inference").warning(
+        "the compiled extension is not installed: models run in torch, which takes longer. "
+        "Reinstall dwf-optim where there is a C++ compiler."
+    )
 
 
 def takes(node: Node, graph: Graph) -> bool:
@@ -76,10 +88,13 @@ def lower(graph: Graph, kernels: Mapping[str, str] | None = None, instruction_se
     context = Context(builder, graph, chosen)
     for name in graph.inputs:
         builder.input(context.value(name))
+    places: dict[str, int] = {}
     for node in graph.nodes:
+        places[node.name] = builder.size
         LOWERINGS[type(node)](context, node)
-    outputs = [context.value(name) for name in graph.outputs]
-    return Lowered(builder.build(outputs), context.chosen)
+    program = builder.build([context.value(name) for name in graph.outputs])
+    sizes = {node.name: program.bytes[places[node.name]] for node in graph.layers()}
+    return Lowered(program, context.chosen, sizes)
 
 
 @functools.cache

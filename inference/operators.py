@@ -76,6 +76,15 @@ def resolve(target: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def is_random(target: str) -> bool:
+    """Say whether an operator draws random numbers.
+
+    Args:
+        target: As `operator_name` gives it.
+    """
+    return torch.Tag.nondeterministic_seeded in getattr(resolve(target), "tags", ())
+
+
 def encode(argument: Any) -> Any:
     """Write an argument in plain values.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,13 +24,16 @@ class Runner:
         steps: In order.
     """
 
-    def __init__(self, graph: Graph, segments: Sequence[Segment], choice: Choice) -> None:
+    def __init__(
+        self, graph: Graph, segments: Sequence[Segment], choice: Choice, instruction_set: str = ""
+    ) -> None:
         """Packs the weights for the chosen kernels.
 
         Args:
             graph: The whole.
             segments: Its parts; none is native where there is no extension.
             choice: Which kernels; without the engine, torch runs the graph in one piece.
+            instruction_set: Of the engine; the widest of this machine if empty.
         """
         self.graph = graph
         self.steps: list[Step]
@@ -37,7 +41,9 @@ class Runner:
             self.steps = [TorchStep(Segment(graph, native=False), csr=False)]
         else:
             self.steps = [
-                NativeStep(segment, choice.kernels) if segment.native else TorchStep(segment, csr=True)
+                NativeStep(segment, choice.kernels, instruction_set)
+                if segment.native
+                else TorchStep(segment, csr=True)
                 for segment in segments
             ]
 
@@ -66,5 +72,15 @@ class Runner:
 
     def kernel(self, node: Node) -> str:
         """Say how a layer is computed, in a word."""
-        step = next(step for step in self.steps if node in step.segment.graph.nodes)
-        return step.kernel(node)
+        return self._step(node).kernel(node)
+
+    def bytes(self, node: Node) -> int:
+        """Say how much memory a layer's weights take."""
+        return self._step(node).bytes(node)
+
+    def alone(self, node: Node, values: Mapping[str, Any], threads: int) -> Callable[[], object]:
+        """Make a call that computes one layer, as `inference.steps.Step.alone` does."""
+        return self._step(node).alone(node, dict(values), threads)
+
+    def _step(self, node: Node) -> Step:
+        return next(step for step in self.steps if node in step.segment.graph.nodes)

@@ -13,8 +13,9 @@ from typing_extensions import override
 
 from inference import native
 from inference.formats import CSRArrays, find_backend
-from inference.graph import Graph, Linear, Node
+from inference.graph import Conv2d, Graph, Linear, Node
 from inference.interpret import activate, compute
+from inference.rounding import with_weight_dtype
 from inference.segments import Segment
 
 # Zeros from which torch's CSR product is taken to be faster than its dense one: prototypes broke even
@@ -48,15 +49,30 @@ class Step(ABC):
     def kernel(self, node: Node) -> str:
         """Say how a layer is computed, in a word."""
 
+    @abstractmethod
+    def bytes(self, node: Node) -> int:
+        """Say how much memory a layer's weights take."""
+
+    @abstractmethod
+    def alone(self, node: Node, values: Values, threads: int) -> Callable[[], object]:
+        """Make a call that computes one layer, by the kernel that it has here.
+
+        Args:
+            node: One of the segment's.
+            values: What it reads, as in `run`.
+            threads: How many may work at once.
+        """
+
 
 class NativeStep(Step):
     """One call of the engine."""
 
-    def __init__(self, segment: Segment, kernels: Mapping[str, str]) -> None:
+    def __init__(self, segment: Segment, kernels: Mapping[str, str], instruction_set: str = "") -> None:
         super().__init__(segment)
         here = {node.name for node in segment.graph.layers()}
-        lowered = native.lower(segment.graph, {k: v for k, v in kernels.items() if k in here})
-        self.program, self._kernels = lowered.program, lowered.kernels
+        chosen = {k: v for k, v in kernels.items() if k in here}
+        lowered = native.lower(segment.graph, chosen, instruction_set)
+        self.program, self._kernels, self._bytes = lowered.program, lowered.kernels, lowered.bytes
 
     @override
     def run(self, values: Values, batch: int, threads: int) -> None:
@@ -75,6 +91,23 @@ class NativeStep(Step):
     def kernel(self, node: Node) -> str:
         return self._kernels.get(node.name, "native")
 
+    @override
+    def bytes(self, node: Node) -> int:
+        return self._bytes.get(node.name, 0)
+
+    @override
+    def alone(self, node: Node, values: Values, threads: int) -> Callable[[], object]:
+        graph, lead = self.segment.graph, self.segment.lead
+        shapes = {name: graph.shapes[name] for name in (*node.inputs, node.output)}
+        # An input that is read twice is one input.
+        inputs = tuple(dict.fromkeys(node.inputs))
+        one = Segment(Graph(inputs, (node.output,), (node,), shapes), native=True, lead=lead)
+        kernels = {node.name: self._kernels[node.name]} if node.name in self._kernels else {}
+        step = NativeStep(one, kernels)
+        batch = values[inputs[0]].shape[0]
+        given = {name: values[name].contiguous() for name in inputs}
+        return lambda: step.run(dict(given), batch, threads)
+
 
 class TorchStep(Step):
     """torch, layer after layer; very sparse Linear layers by its CSR product."""
@@ -88,7 +121,9 @@ class TorchStep(Step):
         """
         super().__init__(segment)
         self._computed: list[tuple[Node, Callable[[Mapping[str, Any]], Any], str]] = []
-        for node in segment.graph.nodes:
+        # Once, rather than in each call.
+        graph = with_weight_dtype(segment.graph, torch.float32)
+        for node in graph.nodes:
             if csr and isinstance(node, Linear) and _zeros(node.weight) >= TORCH_CSR_FROM:
                 self._computed.append((node, _CsrLinear(node), "torch csr"))
             else:
@@ -106,6 +141,18 @@ class TorchStep(Step):
     def kernel(self, node: Node) -> str:
         return next(kind for each, _, kind in self._computed if each.name == node.name)
 
+    @override
+    def bytes(self, node: Node) -> int:
+        held, compute = next((each, f) for each, f, _ in self._computed if each.name == node.name)
+        if isinstance(compute, _CsrLinear):
+            return compute.bytes
+        return held.weight.nbytes if isinstance(held, Linear | Conv2d) else 0
+
+    @override
+    def alone(self, node: Node, values: Values, threads: int) -> Callable[[], object]:
+        function = next(function for each, function, _ in self._computed if each.name == node.name)
+        return lambda: function(values)
+
 
 def _dense(node: Node) -> Callable[[Mapping[str, Any]], Any]:
     return lambda values: compute(node, values)
@@ -115,7 +162,8 @@ class _CsrLinear:
     """A Linear layer whose weight is held as torch's CSR."""
 
     def __init__(self, node: Linear) -> None:
-        self.weight = find_backend("torch").wrap(CSRArrays.from_dense(node.weight))
+        arrays = CSRArrays.from_dense(node.weight)
+        self.weight, self.bytes = find_backend("torch").wrap(arrays), arrays.nbytes
         self.node = node
 
     def __call__(self, values: Mapping[str, Any]) -> Tensor:

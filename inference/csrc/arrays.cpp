@@ -1,5 +1,7 @@
 #include "arrays.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
@@ -45,9 +47,14 @@ Array::~Array() {
 std::string Array::shape() const { return shape_of(ndim_, shape_); }
 
 void Array::read(PyObject* object, bool writable, const char* what) {
-  for (const PyTypeObject* type : tensors().types)
-    if (Py_TYPE(object) == type) return read_tensor(object, what);
-  read_buffer(object, writable, what);
+  const auto& types = tensors().types;
+  if (std::find(types.begin(), types.end(), Py_TYPE(object)) != types.end()) {
+    read_tensor(object, what);
+  } else {
+    read_buffer(object, writable, what);
+  }
+  if (reinterpret_cast<std::uintptr_t>(data_) % alignof(float) != 0)
+    throw std::invalid_argument(std::string(what) + " does not begin at a multiple of 4 bytes; copy it");
 }
 
 void Array::read_buffer(PyObject* object, bool writable, const char* what) {

@@ -33,6 +33,9 @@ class Builder {
   // The layout of a value. Throws std::invalid_argument if there is none of that number.
   const Layout& layout(int value) const;
 
+  // Ops so far: the place of the next one in the program.
+  std::size_t size() const { return ops_.size(); }
+
   // Ends the building: what was put together is moved into the program.
   std::shared_ptr<const Program> build(const std::vector<int>& outputs);
 

@@ -68,6 +68,23 @@ void check_call(const Program& program, const Arrays& inputs, const Arrays& outp
                                 std::to_string(outputs.size()));
 }
 
+// Inputs are read while outputs are written, tile by tile.
+void check_apart(const Arrays& inputs, const Arrays& outputs) {
+  const auto begin = [](const Array& array) { return reinterpret_cast<std::uintptr_t>(array.data()); };
+  const auto end = [&](const Array& array) {
+    std::size_t elements = 1;
+    for (std::size_t d = 0; d < array.ndim(); ++d) elements *= array.shape(d);
+    return begin(array) + elements * sizeof(float);
+  };
+  const auto overlap = [&](const Array& a, const Array& b) { return begin(a) < end(b) && begin(b) < end(a); };
+  for (std::size_t k = 0; k < outputs.size(); ++k) {
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      if (overlap(inputs[i], outputs[k])) throw std::invalid_argument("an output overlaps an input; give it memory of its own");
+    for (std::size_t i = 0; i < k; ++i)
+      if (overlap(outputs[i], outputs[k])) throw std::invalid_argument("outputs overlap; give each memory of its own");
+  }
+}
+
 void run(const Program& program, nb::handle given, nb::handle made, int threads) {
   const Arrays inputs(given, false, "input"), outputs(made, true, "output");
   check_call(program, inputs, outputs, threads);
@@ -87,6 +104,7 @@ void run(const Program& program, nb::handle given, nb::handle made, int threads)
                                   std::to_string(batch));
     to[k] = outputs[k].data();
   }
+  check_apart(inputs, outputs);
   const nb::gil_scoped_release release;
   program.run(from.data(), to.data(), batch, threads);
 }
@@ -114,6 +132,7 @@ void run_tiles(const Program& program, nb::handle given, nb::handle made, int th
   };
   for (std::size_t k = 0; k < inputs.size(); ++k) from[k] = check(inputs[k], program.inputs()[k]);
   for (std::size_t k = 0; k < outputs.size(); ++k) to[k] = check(outputs[k], program.outputs()[k]);
+  check_apart(inputs, outputs);
   const nb::gil_scoped_release release;
   program.run_tiles(from.data(), to.data(), tiles, lanes, threads);
 }
@@ -130,6 +149,11 @@ NB_MODULE(_native, m) {
         std::vector<std::string> names;
         for (const auto& op : program.ops()) names.emplace_back(op->kernel());
         return names;
+      })
+      .def_prop_ro("bytes", [](const Program& program) {
+        std::vector<std::size_t> sizes;
+        for (const auto& op : program.ops()) sizes.push_back(op->bytes());
+        return sizes;
       });
   BuilderClass builder(m, "Builder");
   builder.def(nb::init<const std::string&, std::size_t>(), "instruction_set"_a = "", "widest"_a = kMostLanes)
@@ -138,6 +162,7 @@ NB_MODULE(_native, m) {
         return self.add_value({channels, height, width, border_rows, border_columns});
       }, "sizes"_a)
       .def("input", &Builder::add_input, "value"_a)
+      .def_prop_ro("size", &Builder::size)
       .def("build", &Builder::build, "outputs"_a);
   bind_ops(builder);
   m.def("instruction_sets", instruction_sets);

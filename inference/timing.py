@@ -1,0 +1,174 @@
+"""How long a compiled model and each of its layers take, next to dense ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inference.capture import evaluating
+from inference.graph import Conv2d, Graph, Linear
+from inference.interpret import compute, run
+from inference.measure import median_seconds, repeat
+from inference.report import LayerReport, Report
+from inference.rounding import with_weight_dtype
+from inference.runner import Runner
+
+SECONDS = 0.2
+LEAST_ROUNDS = 5
+
+Call = Callable[[], object]
+
+
+def with_times(
+    report: Report,
+    graph: Graph,
+    runners: Mapping[int, Runner],
+    threads: int,
+    example: Sequence[Tensor] | None,
+    dense: nn.Module | None,
+) -> Report:
+    """Measure a model and its layers here and now, for about a second a batch size.
+
+    Args:
+        report: Of the graph.
+        graph: The graph.
+        runners: By batch size.
+        threads: As at run time, of dense runtimes too.
+        example: One tensor for each input, repeated to make the batches; normal numbers if None.
+        dense: What to compare the whole with; the graph itself, all weights multiplied, if None.
+
+    Returns:
+        The report with times. They differ from run to run.
+
+    Raises:
+        ValueError: If no example is given and an input is not of floating-point numbers.
+    """
+    graph = with_weight_dtype(graph, torch.float32)
+    module = _Dense(graph) if dense is None else dense
+    own: dict[str, dict[int, float]] = {}
+    dense_own: dict[str, dict[int, float]] = {}
+    whole: dict[int, dict[str, float]] = {}
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with evaluating(module):
+            for size, runner in runners.items():
+                inputs = _inputs(graph, size, example)
+                _time_layers(graph, runner, size, inputs, threads, own, dense_own)
+                whole[size] = _time_whole(runner, module, inputs, threads)
+    finally:
+        torch.set_num_threads(torch_threads)
+
+    def timed(layer: LayerReport) -> LayerReport:
+        return dataclasses.replace(
+            layer,
+            microseconds=own.get(layer.name, {}),
+            dense_microseconds=dense_own.get(layer.name, {}),
+        )
+
+    return dataclasses.replace(report, layers=tuple(map(timed, report.layers)), whole=whole)
+
+
+def _inputs(graph: Graph, size: int, example: Sequence[Tensor] | None) -> list[Tensor]:
+    if example is not None:
+        return [repeat(x.detach().cpu(), size) for x in example]
+    shapes = [graph.shapes[name] for name in graph.inputs]
+    if None in shapes:
+        raise ValueError("the inputs are not all of floating-point numbers; pass an example of them")
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(size, *(shape or ()), generator=generator) for shape in shapes]
+
+
+def _time_layers(
+    graph: Graph,
+    runner: Runner,
+    size: int,
+    inputs: Sequence[Tensor],
+    threads: int,
+    own: dict[str, dict[int, float]],
+    dense_own: dict[str, dict[int, float]],
+) -> None:
+    """Add each layer's times, those of layers with weights in torch as well."""
+    values: dict[str, Any] = dict(zip(graph.inputs, inputs, strict=True))
+    for node, held in zip(graph.nodes, runner.graph.nodes, strict=True):
+        values[node.output] = compute(node, values)
+        here = own.setdefault(node.name, {})
+        here[size] = 1e6 * median_seconds(runner.alone(held, values, threads))
+        if isinstance(node, Linear | Conv2d):
+            seconds = median_seconds(lambda node=node: compute(node, values))  # type: ignore[misc]
+            dense_own.setdefault(node.name, {})[size] = 1e6 * seconds
+
+
+def _time_whole(
+    runner: Runner, module: nn.Module, inputs: list[Tensor], threads: int
+) -> dict[str, float]:
+    """Return microseconds of a call, the ways taking turns."""
+    calls: dict[str, Call] = {
+        "engine": lambda: runner.run(inputs, threads),
+        "torch": lambda: module(*inputs),
+    }
+    if (session := _onnxruntime(module, inputs, threads)) is not None:
+        calls["onnxruntime"] = session
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    end = time.perf_counter() + SECONDS
+    while len(taken["engine"]) < LEAST_ROUNDS or time.perf_counter() < end:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            taken[name].append(time.perf_counter() - start)
+    return {name: 1e6 * statistics.median(times) for name, times in taken.items()}
+
+
+class _Dense(nn.Module):
+    """A graph as a module."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return run(self.graph, inputs)
+
+
+def _onnxruntime(module: nn.Module, inputs: list[Tensor], threads: int) -> Call | None:
+    """Make a call of onnxruntime for inputs of these shapes; None if it is not installed or cannot."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    file = io.BytesIO()
+    names = [f"x{k}" for k in range(len(inputs))]
+    try:
+        with warnings.catch_warnings():
+            # Of this exporter being the older one, which needs no further package.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                tuple(x.clone() for x in inputs),
+                file,  # type: ignore[arg-type]  # the old exporter writes to files too
+                dynamo=False,
+                input_names=names,
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(
+            file.getvalue(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # Anything may be missing for a model's operators.
+        logging.getLogger("inference").info("onnxruntime is not compared: %s", error)
+        return None
+    feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+    return lambda: session.run(None, feed)
