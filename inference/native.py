@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from inference.graph import Conv2d, Graph, Linear, Node
-from inference.lowering import LOWERINGS, Context, runs
+from inference.lowering import lower_into, runs
 from inference.lowering.context import lanes_for
 
 if TYPE_CHECKING:
@@ -73,13 +73,8 @@ def lower(graph: Graph, kernels: Mapping[str, str] | None = None, instruction_se
     if unknown := sorted(set(chosen.values()) - set(KERNELS)):
         raise ValueError(f"unknown kernels {unknown}; use one of {KERNELS}")
     builder = _native.Builder(instruction_set, lanes_for(graph))
-    context = Context(builder, graph, chosen)
-    for name in graph.inputs:
-        builder.input(context.value(name))
-    for node in graph.nodes:
-        LOWERINGS[type(node)](context, node)
-    outputs = [context.value(name) for name in graph.outputs]
-    return Lowered(builder.build(outputs), context.chosen)
+    outputs, given = lower_into(builder, graph, chosen)
+    return Lowered(builder.build(outputs), given)
 
 
 @functools.cache

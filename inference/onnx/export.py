@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from inference.capture import capture
 from inference.compact import compact
 from inference.graph import Graph
+from inference.onnx.custom_op import custom_op_model
 from inference.onnx.extra import need
 from inference.onnx.model import OLDEST_OPSET, check_opset, make_model
 
@@ -24,6 +25,7 @@ Kind = Callable[[Graph, Sequence[Tensor], int], "onnx.ModelProto"]
 KINDS: dict[str, Kind] = {
     "compact": lambda graph, example, opset: make_model(compact(graph), example, opset),
     "sparse": lambda graph, example, opset: make_model(compact(graph), example, opset, sparse=True),
+    "custom-op": custom_op_model,
     "dense": make_model,
 }
 

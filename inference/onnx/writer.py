@@ -59,6 +59,10 @@ class Writer:
         """Say what a node has become."""
         self._made[node.output] = made
 
+    def set(self, value: str, name: str) -> None:
+        """Say what one of several values of a node has become."""
+        self._made[value] = name
+
     def kind(self, argument: Any) -> Any:
         """Return what an argument is: a tensor on the meta device, a number, or a list of such."""
         if isinstance(argument, Ref):
