@@ -88,6 +88,11 @@ def _pow(w: Writer, a: Arguments) -> str:
     return w.emit("Pow", base, w.value(exponent, w.result().dtype))
 
 
+def _square(w: Writer, a: Arguments) -> str:
+    x = w.value(a["self"])
+    return w.emit("Mul", x, x)
+
+
 def _divide(w: Writer, a: Arguments) -> str:
     if a.get("rounding_mode") is not None:
         raise ValueError("only division without rounding is known")
@@ -194,6 +199,7 @@ OPERATORS: dict[str, Emit] = {
     "aten.ne.Scalar": comparison("Equal", negated=True),
     "aten.pow.Tensor_Scalar": _pow,
     "aten.pow.Tensor_Tensor": _pow,
+    "aten.square.default": _square,
     "aten.rsqrt.default": _rsqrt,
     "aten.silu.default": activation("silu"),
     "aten.relu6.default": activation("relu6"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from inference.onnx.nodes.arguments import Arguments, Emit
 from inference.onnx.writer import Writer
 
@@ -49,6 +51,18 @@ def _gather(w: Writer, a: Arguments) -> str:
     return w.emit("GatherElements", w.value(a["self"]), w.value(a["index"]), axis=axis)
 
 
+def _diff(w: Writer, a: Arguments) -> str:
+    """Write the differences of neighbours."""
+    if a["n"] != 1 or a["append"] is not None or w.kind(a["self"]).dtype == torch.bool:
+        raise ValueError("only first differences of numbers, with nothing behind them, are known")
+    x, dim = w.value(a["self"]), a["dim"] % w.rank(a["self"])
+    if a["prepend"] is not None:
+        x = w.emit("Concat", w.value(a["prepend"]), x, axis=dim)
+    axis = w.ints(dim)
+    later = w.emit("Slice", x, w.ints(1), w.ints(LAST), axis)
+    return w.emit("Sub", later, w.emit("Slice", x, w.ints(0), w.ints(-1), axis))
+
+
 def _triangle(upper: int) -> Emit:
     def emit(w: Writer, a: Arguments) -> str:
         return w.emit("Trilu", w.value(a["self"]), w.value(a["diagonal"]), upper=upper)
@@ -63,6 +77,7 @@ OPERATORS: dict[str, Emit] = {
     "aten.index_select.default": _index_select,
     "aten.index.Tensor": _index,
     "aten.gather.default": _gather,
+    "aten.diff.default": _diff,
     "aten.tril.default": _triangle(0),
     "aten.triu.default": _triangle(1),
 }

@@ -20,7 +20,11 @@ def in_float64(model, inputs):
 
 def run(proto, inputs, **options):
     """Run a model in onnxruntime."""
-    opened = session(proto, **options)
+    return feed(session(proto, **options), inputs)
+
+
+def feed(opened, inputs):
+    """Run an open session."""
     names = [each.name for each in opened.get_inputs()]
     return opened.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from benchmarks.networks import NETWORKS, prune_
 from inference.capture import capture
-from inference.onnx import make_onnx
+from inference.onnx import make_onnx, session
 from tests.inference.models import CASES
-from tests.inference.onnx.running import KINDS, assert_close, draw, in_float64, run
+from tests.inference.onnx.running import KINDS, assert_close, draw, feed, in_float64, run
 from tests.inference.test_capture_transformers import bert, gpt2, mobilenet
 
 # The others have the same layers, more of them.
@@ -20,11 +20,11 @@ SOME_NETWORKS = sorted(set(NETWORKS) - {"vgg_16", "vgg_19", "resnet_18"})
 
 def check(model, example, batches):
     graph = capture(model, example)
-    protos = {kind: make_onnx(graph, example, kind) for kind in KINDS}
+    sessions = [session(make_onnx(graph, example, kind)) for kind in KINDS]
     for inputs in batches:
         expected = in_float64(model, inputs)
-        for proto in protos.values():
-            assert_close(run(proto, inputs), expected)
+        for opened in sessions:
+            assert_close(feed(opened, inputs), expected)
 
 
 @pytest.mark.parametrize("name", CASES)
