@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,14 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
         if not row.error <= TOLERANCE:
             raise ArithmeticError(f"{row.name} is off by {row.error:.1e} at {config}")
     return {
-        row.name: {"bytes": row.bytes, "us": dict(row.microseconds), "error": row.error} for row in rows
+        row.name: {"bytes": row.bytes, "us": _as_text(row.microseconds), "error": row.error}
+        for row in rows
     }
+
+
+def _as_text(times: Mapping[int, float]) -> dict[str, float]:
+    # JSON has no numbers as keys.
+    return {str(size): taken for size, taken in times.items()}
 
 
 def report(records: Records) -> str:
@@ -68,8 +75,7 @@ def report(records: Records) -> str:
         config, result = record[CONFIG], record[RESULT]
         dense = result[DENSE]
         for name, way in result.items():
-            # JSON has no numbers as keys.
-            times = {int(size): taken for size, taken in way["us"].items()}
+            times = {size: way["us"][str(size)] for size in BATCHES}
             gains = {size: dense["us"][str(size)] / taken for size, taken in times.items()}
             shrinkage = dense["bytes"] / way["bytes"] if way["bytes"] else None
             rows.append(
@@ -97,10 +103,10 @@ def report(records: Records) -> str:
             "Made by `python -m benchmarks.onnx` from `onnx.jsonl`. " + records.provenance(),
             """
 onnxruntime on one thread, all ways in turns in one process, medians over turns of 2 ms of calls after
-one that is not timed; from NumPy to NumPy. "engine" is `inference.compile(plan="static")` in Python, which
-has no file of ONNX. Weights are random (magnitudes pruned to the share of zeros), which says nothing of
-accuracy and little of dead units: trained networks have more of them. Errors are shares of the largest
-output.
+one that is not timed; from NumPy to NumPy. "engine" is `inference.compile(plan="static")` in Python,
+which has no file of ONNX. Weights are random (magnitudes pruned to the share of zeros), which says
+nothing of accuracy and little of dead units: trained networks have more of them. Errors are shares of
+the largest output.
 """,
             table(header, rows),
             "",

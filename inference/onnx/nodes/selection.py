@@ -34,16 +34,22 @@ def _index_select(w: Writer, a: Arguments) -> str:
 
 
 def _index(w: Writer, a: Arguments) -> str:
-    """Write x[..., i, ...] of one list of indices."""
+    """Write x[..., i, ...], or x[i, j, ...] for the first dimensions, of tensors of indices."""
     given = [(axis, index) for axis, index in enumerate(a["indices"]) if index is not None]
-    if (
-        len(given) != 1
-        or w.kind(given[0][1]).dtype.is_floating_point
-        or w.kind(given[0][1]).dtype.itemsize < 4
-    ):
-        raise ValueError("only one tensor of integer indices is known")
-    axis, index = given[0]
-    return w.emit("Gather", w.value(a["self"]), w.value(index), axis=axis)
+    if any(w.kind(index).dtype not in (torch.int32, torch.int64) for _, index in given):
+        raise ValueError("only integer indices are known")
+    if len(given) == 1:
+        axis, index = given[0]
+        return w.emit("Gather", w.value(a["self"]), w.value(index), axis=axis)
+    if [axis for axis, _ in given] != list(range(len(given))):
+        raise ValueError("several indices are known for the first dimensions only")
+    places = [w.value(index, torch.int64) for _, index in given]
+    total = places[0]
+    for place in places[1:]:
+        total = w.emit("Add", total, place)
+    shape, rank = w.emit("Shape", total), max(w.rank(index) for _, index in given)
+    columns = [w.unsqueezed(w.emit("Expand", place, shape), rank) for place in places]
+    return w.emit("GatherND", w.value(a["self"]), w.emit("Concat", *columns, axis=-1))
 
 
 def _gather(w: Writer, a: Arguments) -> str:
