@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from inference.graph import Conv2d, Graph, Linear, Node
-from inference.lowering import LOWERINGS, Context, runs
+from inference.lowering import lower_into, runs
 from inference.lowering.context import lanes_for
 
 if TYPE_CHECKING:
@@ -85,16 +85,13 @@ def lower(graph: Graph, kernels: Mapping[str, str] | None = None, instruction_se
     if unknown := sorted(set(chosen.values()) - set(KERNELS)):
         raise ValueError(f"unknown kernels {unknown}; use one of {KERNELS}")
     builder = _native.Builder(instruction_set, lanes_for(graph))
-    context = Context(builder, graph, chosen)
-    for name in graph.inputs:
-        builder.input(context.value(name))
     places: dict[str, int] = {}
-    for node in graph.nodes:
-        places[node.name] = builder.size
-        LOWERINGS[type(node)](context, node)
-    program = builder.build([context.value(name) for name in graph.outputs])
+    outputs, given = lower_into(
+        builder, graph, chosen, lambda node: places.setdefault(node.name, builder.size)
+    )
+    program = builder.build(outputs)
     sizes = {node.name: program.bytes[places[node.name]] for node in graph.layers()}
-    return Lowered(program, context.chosen, sizes)
+    return Lowered(program, given, sizes)
 
 
 @functools.cache

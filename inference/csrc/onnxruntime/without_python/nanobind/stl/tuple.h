@@ -1,0 +1,5 @@
+// All in one place.
+
+#pragma once
+
+#include "nanobind/nanobind.h"
