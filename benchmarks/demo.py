@@ -60,7 +60,7 @@ def train_twins(seed: int, data: Data, setup: Setup, progress: tqdm) -> Run:
 
     dense_ms, sparse_ms = time_batches(dense, sparse, data.test.inputs[: setup.batch_size])
     dense_bytes = file_size(partial(torch.save, dense.state_dict()))
-    sparse_bytes = file_size(lambda path: inference.write_csr(path, sparse.state_dict()))
+    sparse_bytes = file_size(lambda path: inference.save_state(path, sparse.state_dict()))
     return Run(
         seed,
         dense=measure(dense, data, trained_dense, dense_bytes, dense_ms),

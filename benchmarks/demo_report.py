@@ -147,7 +147,7 @@ def _notes(runs: Sequence[Run], setup: Setup) -> str:
         f"({setup.schedule} schedule) and momentum {setup.momentum:g}. Depth 3, penalty "
         f"{setup.penalty:g}; sparsify(sparsity={setup.sparsity:g}) zeroes the smallest weights, and no "
         "training follows. Weights are those of the matrices; biases stay dense. File: torch.save "
-        "against inference.write_csr, biases included. Time: median of 300 turns for a batch of "
+        "against inference.save_state, biases included. Time: median of 300 turns for a batch of "
         f"{setup.batch_size} on one thread, the dense module against inference.compile."
     )
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from inference.fuse import fuse
-from inference.graph import Graph
+from inference.graph import Graph, Shape
 from inference.interpret import to_dtype
 from inference.tracing.attention import batch_first_attention
 from inference.tracing.trace import FLOAT_DTYPES
@@ -41,13 +42,68 @@ def capture(model: nn.Module, example: Tensor | Sequence[Tensor]) -> Graph:
         ValueError: If the model has no parameters, cannot be traced for any batch size (the module at
             fault is named), or keeps state between calls.
     """
+    return prepare(trace(model, example).graph)
+
+
+class InputSpec(NamedTuple):
+    """One input of a model.
+
+    Attributes:
+        shape: Without the batch.
+        dtype: As in the example.
+    """
+
+    shape: Shape
+    dtype: torch.dtype
+
+
+class Traced(NamedTuple):
+    """A model as it was traced.
+
+    Attributes:
+        graph: Layer by layer, nothing folded or fused; its constants are in the model's dtypes, and
+            where they can be they are the model's own tensors or views of these.
+        inputs: What the graph takes.
+    """
+
+    graph: Graph
+    inputs: tuple[InputSpec, ...]
+
+
+def trace(model: nn.Module, example: Tensor | Sequence[Tensor]) -> Traced:
+    """Turn a model's inference into a graph of the model's own tensors.
+
+    Args:
+        model: As `capture` takes it.
+        example: As `capture` takes it.
+
+    Returns:
+        What `prepare` makes into the graph that `capture` returns.
+
+    Raises:
+        TypeError: As `capture` does.
+        ValueError: As `capture` does.
+    """
     model = getattr(model, "_orig_mod", model)  # Of torch.compile
     _check_model(model)
     inputs = _check_example(example)
     program = _export(model, inputs)
     modules = dict(model.named_modules())
     leaves = frozenset(path for path in modules if path and not any(modules[path].children()))
-    return to_dtype(fuse(translate(program, leaves)), torch.float32)
+    specs = tuple(InputSpec(tuple(x.shape[1:]), x.dtype) for x in inputs)
+    return Traced(translate(program, leaves), specs)
+
+
+def prepare(graph: Graph) -> Graph:
+    """Fold, fuse and convert a graph as it was traced.
+
+    Args:
+        graph: From `trace`, or the same out of a file.
+
+    Returns:
+        The graph that computes the same in float32, on the CPU, and shares no tensor with the first.
+    """
+    return to_dtype(fuse(graph), torch.float32)
 
 
 def _check_model(model: object) -> None:

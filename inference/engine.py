@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from inference import native
+from inference.artifact.container import FilePath
+from inference.artifact.save import save
+from inference.artifact.source import Source
 from inference.calls import check_out, to_tensor, unlike
-from inference.capture import capture
+from inference.capture import prepare, trace
 from inference.compact import compact
 from inference.graph import Graph
-from inference.measure import measured_plan
-from inference.plan import Plan, static_plan
+from inference.measure import make_plan
+from inference.plan import Plan
 from inference.report import Report, make_report
 from inference.runner import Runner
 from inference.segments import cut
@@ -59,21 +62,15 @@ def compile(
         ValueError: If the model has no parameters or cannot be captured for any batch size (the module
             at fault is named), or for an unknown plan.
     """
-    graph = compact(capture(model, example))
-    if plan == "measure":
-        inputs = [example] if isinstance(example, Tensor) else list(example)
-        segments = cut(graph, native.takes)
-        if native.is_built() and any(segment.native for segment in segments):
-            given = [tensor.detach().cpu() for tensor in inputs]
-            made = [t.float() if t.is_floating_point() else t for t in given]
-            plan = measured_plan(segments, graph, made, batch_sizes, threads, progress)
-        else:
-            plan = "static"
-    if plan == "static":
-        plan = static_plan(batch_sizes)
-    if not isinstance(plan, Plan):
+    if not isinstance(plan, Plan) and plan not in ("measure", "static"):
         raise ValueError(f"plan must be 'measure', 'static' or a Plan, got {plan!r}")
-    compiled = SparseModel(graph, plan, threads=threads)
+    traced = trace(model, example)
+    graph = compact(prepare(traced.graph))
+    if isinstance(plan, str):
+        inputs = [example] if isinstance(example, Tensor) else list(example)
+        plan = make_plan(plan, graph, inputs, batch_sizes, threads, progress)
+    source = Source.of(model, traced).sharing(graph)
+    compiled = SparseModel(graph, plan, threads=threads, source=source)
     if not any(choice.native for choice in plan.choices.values()):
         zeros = compiled.sparsity
         warnings.warn(
@@ -103,13 +100,16 @@ class SparseModel:
         (64, 10)
     """
 
-    def __init__(self, graph: Graph, plan: Plan, *, threads: int = 1) -> None:
+    def __init__(
+        self, graph: Graph, plan: Plan, *, threads: int = 1, source: Source | None = None
+    ) -> None:
         """Packs the weights.
 
         Args:
             graph: From `inference.capture.capture`, compact or not.
             plan: For that graph.
             threads: How many work on one call, at least 1.
+            source: What the graph was made from; without it the model cannot be saved.
 
         Raises:
             ValueError: If the plan names an unknown kernel, or ``threads`` is below 1.
@@ -117,6 +117,7 @@ class SparseModel:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.graph, self.plan, self.threads = graph, plan, threads
+        self._source = source
         if not native.is_built():
             _say_that_it_is_missing()
         segments = cut(graph, native.takes)
@@ -138,7 +139,7 @@ class SparseModel:
         self._out_shape = graph.shapes[graph.outputs[0]] or ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.graph, self.plan, self.threads)
+        return _rebuild, (self.graph, self.plan, self.threads, self._source)
 
     def __call__(
         self, *inputs: np.ndarray[Any, Any] | Tensor, out: np.ndarray[Any, Any] | Tensor | None = None
@@ -227,6 +228,52 @@ class SparseModel:
         """Fraction of the weights of Linear and Conv2d layers that are zero."""
         return self.inspect().sparsity
 
+    def save(self, path: FilePath) -> None:
+        """Save the model in one small file, which `inference.load` loads.
+
+        The file is in safetensors' format. It holds the weights as they were before anything was
+        folded or removed, in the model's dtype and those with many zeros as CSR; the graph; the plan,
+        so that loading does not measure again; and what made it. It appears whole or not at all.
+
+        Args:
+            path: The file; its name is used as it is.
+
+        Raises:
+            OSError: If it cannot be written.
+            ValueError: If the model calls operators of other packages than torch, or was not made by
+                `compile` or `load`.
+        """
+        save(path, self._known_source(), self.plan)
+
+    def to_dense(self, model: nn.Module | None = None) -> dict[str, Tensor]:
+        """Return the dense weights from which the model was made, as to train on.
+
+        Args:
+            model: Where to copy them as well, if anywhere: a module with the parameters and buffers of
+                the one that was compiled.
+
+        Returns:
+            Its state_dict: parameters and buffers by name, on the CPU, in their shapes and dtypes; bit
+            for bit, but that -0.0 may come back as +0.0. The tensors are the caller's own.
+
+        Raises:
+            ValueError: If the model given has others, or this one was not made by `compile` or `load`.
+        """
+        state = self._known_source().state()
+        if model is not None:
+            try:
+                model.load_state_dict(state)
+            except RuntimeError as error:
+                raise ValueError(f"the model is not the one that was compiled: {error}") from error
+        return state
+
+    def _known_source(self) -> Source:
+        if self._source is None:
+            raise ValueError(
+                "the model was made from a graph; only those of compile and load have weights"
+            )
+        return self._source
+
     def inspect(self) -> Report:
         """Say how each layer is computed, how sparse it is, and what runs in torch."""
         return make_report(self.graph, self._runners)
@@ -235,8 +282,8 @@ class SparseModel:
         return f"SparseModel({self.inspect().summary()})"
 
 
-def _rebuild(graph: Graph, plan: Plan, threads: int) -> SparseModel:
-    return SparseModel(graph, plan, threads=threads)
+def _rebuild(graph: Graph, plan: Plan, threads: int, source: Source | None) -> SparseModel:
+    return SparseModel(graph, plan, threads=threads, source=source)
 
 
 _said = False

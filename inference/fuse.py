@@ -10,6 +10,7 @@ from torch import Tensor
 from inference.graph import (
     Add,
     Affine,
+    BatchNorm,
     Conv2d,
     Elementwise,
     Graph,
@@ -25,10 +26,10 @@ from inference.tracing.padding import symmetric_padding
 def fuse(graph: Graph) -> Graph:
     """Merge pairs of nodes where nothing else reads what is between them.
 
-    A BatchNorm is folded into the weights and bias of the Linear or Conv2d before it (in float64, then
-    rounded to the weights' dtype), an activation into the layer before it, a sum with a constant
-    vector into a Linear's bias, a Reshape into the one before it, zeros around an image into the
-    Conv2d behind them. Nodes whose values nobody reads are dropped.
+    A BatchNorm becomes a scale and a shift, and these are folded into the weights and bias of the
+    Linear or Conv2d before them (in float64, then rounded to the weights' dtype), an activation into
+    the layer before it, a sum with a constant vector into a Linear's bias, a Reshape into the one before
+    it, zeros around an image into the Conv2d behind them. Nodes whose values nobody reads are dropped.
 
     Args:
         graph: As traced.
@@ -37,6 +38,8 @@ def fuse(graph: Graph) -> Graph:
         The graph that computes the same.
     """
     graph = drop_unread(graph)
+    made = [_affine(node) if isinstance(node, BatchNorm) else node for node in graph.nodes]
+    graph = graph.with_nodes(made, graph.shapes)
     readers = Counter(graph.outputs)
     readers.update(name for node in graph.nodes for name in node.inputs)
     nodes: list[Node] = []
@@ -73,6 +76,17 @@ def drop_unread(graph: Graph) -> Graph:
             kept.append(node)
             read.update(node.inputs)
     return graph.with_nodes(kept[::-1], graph.shapes)
+
+
+def _affine(norm: BatchNorm) -> Affine:
+    """Return a BatchNorm as a scale and a shift, in float64."""
+    scale = (norm.var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    shift = -norm.mean.double() * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.double()
+    return Affine(name=norm.name, inputs=norm.inputs, output=norm.output, scale=scale, shift=shift)
 
 
 def _merge(layer: Node, node: Node, graph: Graph) -> Node | None:

@@ -110,6 +110,27 @@ class Affine(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class BatchNorm(Node):
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` by channel (dimension 1).
+
+    Only in graphs as they are traced: `inference.fuse.fuse` makes it an `Affine`, or part of a layer.
+
+    Attributes:
+        mean: ``[channels]``.
+        var: ``[channels]``.
+        weight: ``[channels]``, or None for ones.
+        bias: ``[channels]``, or None for zeros.
+        eps: What is added to the variance.
+    """
+
+    mean: Tensor
+    var: Tensor
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    eps: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Elementwise(Node):
     """An activation by itself."""
 

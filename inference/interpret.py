@@ -16,6 +16,7 @@ from inference.graph import (
     Add,
     Affine,
     AvgPool2d,
+    BatchNorm,
     Concat,
     Conv2d,
     Elementwise,
@@ -93,13 +94,14 @@ def activate(x: Tensor, activation: Activation | None) -> Tensor:
     return x if activation is None else ACTIVATE[activation.kind](x, activation)
 
 
-def to_dtype(graph: Graph, dtype: torch.dtype) -> Graph:
+def to_dtype(graph: Graph, dtype: torch.dtype, device: str = "cpu") -> Graph:
     """Copy a graph into another floating-point dtype.
 
     Args:
         graph: The graph.
         dtype: Of all floating-point constants of the copy, and of what its operators are asked to make:
             a graph computes in one dtype.
+        device: Of all constants of the copy; "meta" for their shapes alone.
 
     Returns:
         A graph that shares no tensor with the first; constants that were one tensor stay one.
@@ -110,7 +112,7 @@ def to_dtype(graph: Graph, dtype: torch.dtype) -> Graph:
         if isinstance(argument, Tensor):
             if id(argument) not in copies:
                 kind = dtype if argument.is_floating_point() else argument.dtype
-                copy = torch.empty(argument.shape, dtype=kind)
+                copy = torch.empty(argument.shape, dtype=kind, device=device)
                 copies[id(argument)] = copy.copy_(argument.detach())
             return copies[id(argument)]
         if isinstance(argument, str) and argument in FLOAT_NAMES:
@@ -172,6 +174,10 @@ def _affine(node: Affine, x: Tensor) -> Tensor:
     return activate(node.scale.view(channels) * x + node.shift.view(channels), node.activation)
 
 
+def _batch_norm(node: BatchNorm, x: Tensor) -> Tensor:
+    return F.batch_norm(x, node.mean, node.var, node.weight, node.bias, eps=node.eps)
+
+
 def _max_pool(node: MaxPool2d, x: Tensor) -> Tensor:
     return F.max_pool2d(x, node.kernel, node.stride, node.padding, node.dilation, node.ceil_mode)
 
@@ -198,6 +204,7 @@ COMPUTE: dict[type[Node], Callable[..., Any]] = {
     Linear: _linear,
     Conv2d: _conv,
     Affine: _affine,
+    BatchNorm: _batch_norm,
     Elementwise: lambda node, x: activate(x, node.activation),
     MaxPool2d: _max_pool,
     AvgPool2d: _avg_pool,

@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from inference import native
 from inference.graph import Graph, Node
-from inference.plan import Choice, Plan
+from inference.machine import machine
+from inference.plan import Choice, Plan, static_plan
 from inference.runner import Runner
-from inference.segments import Segment
+from inference.segments import Segment, cut
 
 # A candidate runs until this many seconds have passed, and at least so often.
 SECONDS = 3e-3
@@ -24,6 +25,35 @@ LEAST_ROUNDS = 5
 WHOLE_SECONDS = 0.05
 # torch takes over only if it is faster by more than what two measurements differ by.
 MARGIN = 1.05
+
+
+def make_plan(
+    kind: str,
+    graph: Graph,
+    example: Sequence[Tensor],
+    batch_sizes: Sequence[int],
+    threads: int,
+    progress: bool,
+) -> Plan:
+    """Choose kernels for a graph.
+
+    Args:
+        kind: "measure" or "static".
+        graph: Compact.
+        example: One tensor for each of its inputs.
+        batch_sizes: At least one.
+        threads: As at run time.
+        progress: Whether to show a bar while measuring.
+
+    Returns:
+        The plan; a static one where there is nothing to measure.
+    """
+    segments = cut(graph, native.takes)
+    if kind == "static" or not any(segment.native for segment in segments):
+        return static_plan(batch_sizes)
+    given = [tensor.detach().cpu() for tensor in example]
+    made = [t.float() if t.is_floating_point() else t for t in given]
+    return measured_plan(segments, graph, made, batch_sizes, threads, progress)
 
 
 def measured_plan(
@@ -65,7 +95,7 @@ def measured_plan(
         inputs = [_repeat(tensor, size) for tensor in example]
         faster = _native_is_faster(segments, graph, choice, inputs, threads)
         choices[size] = choice if faster else Choice(native=False)
-    return Plan("measured", choices)
+    return Plan("measured", choices, machine())
 
 
 def _layers(segments: Sequence[Segment]) -> Iterator[tuple[Node, Segment]]:

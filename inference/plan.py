@@ -32,10 +32,12 @@ class Plan:
     Attributes:
         source: "measured" or "static".
         choices: By the batch size that they were made for, in rising order.
+        machine: On which they were measured; empty for a static plan.
     """
 
     source: str
     choices: Mapping[int, Choice]
+    machine: str = ""
 
     def __post_init__(self) -> None:
         if not self.choices or any(size < 1 for size in self.choices):
@@ -51,7 +53,7 @@ class Plan:
             str(size): {"native": choice.native, "kernels": dict(choice.kernels)}
             for size, choice in self.choices.items()
         }
-        return {"source": self.source, "choices": choices}
+        return {"source": self.source, "machine": self.machine, "choices": choices}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
@@ -67,8 +69,8 @@ class Plan:
                 )
                 for size, choice in data["choices"].items()
             }
-            return cls(str(data["source"]), choices)
-        except (AttributeError, KeyError, TypeError) as error:
+            return cls(str(data["source"]), choices, str(data.get("machine", "")))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no plan: {data!r}") from error
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, fx
 
 from inference.graph import (
     AdaptiveAvgPool2d,
-    Affine,
     AvgPool2d,
+    BatchNorm,
     Conv2d,
     Linear,
     MaxPool2d,
@@ -51,7 +51,7 @@ def matmul(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
     weight = trace.constant(other)
     if x is None or weight is None or weight.dim() != 2 or not trace.shapes[x]:
         return None
-    return Linear(**trace.header(node, x, weight=other), weight=weight.t().contiguous())
+    return Linear(**trace.header(node, x, weight=other), weight=weight.t())
 
 
 def addmm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
@@ -69,7 +69,7 @@ def addmm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
     if bias.shape[0] != weight.shape[1]:
         return None
     header = trace.header(node, x, weight=a["mat2"])
-    return Linear(**header, weight=weight.t().contiguous(), bias=bias)
+    return Linear(**header, weight=weight.t(), bias=bias)
 
 
 def conv(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
@@ -103,7 +103,7 @@ def _same_padding(weight: Tensor, dilation: Pair) -> tuple[Tensor, Pair] | None:
 
 
 def batch_norm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
-    """BatchNorm in inference is a scale and a shift, computed in float64."""
+    """BatchNorm by known statistics."""
     x = trace.value(a["input"])
     mean, var = trace.constant(a["running_mean"]), trace.constant(a["running_var"])
     has_weight, weight = _optional(trace, a["weight"])
@@ -112,13 +112,8 @@ def batch_norm(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
         return None
     if a.get("training", False):
         return None
-    scale = (var.double() + a["eps"]).rsqrt()
-    if weight is not None:
-        scale = scale * weight.double()
-    shift = -mean.double() * scale
-    if bias is not None:
-        shift = shift + bias.double()
-    return Affine(**trace.header(node, x, weight=a["weight"]), scale=scale, shift=shift)
+    header = trace.header(node, x, weight=a["weight"])
+    return BatchNorm(**header, mean=mean, var=var, weight=weight, bias=bias, eps=a["eps"])
 
 
 def max_pool(trace: Trace, node: fx.Node, a: Arguments) -> Node | None:
