@@ -1,8 +1,8 @@
 """What does an HTTP server gain from a sparse model?
 
-Run as ``python -m benchmarks.serving --data DIR``; what is in ``results/serving.jsonl`` is skipped. The app of
-``docs/examples/serve`` serves LeNet-300-100, trained by DWF, in the sparse engine, and the same network
-dense in onnxruntime. Both servers run all the time; load goes to one after the other, in rounds.
+Run as ``python -m benchmarks.serving --data DIR``; what is in ``results/serving.jsonl`` is skipped. The
+app of ``docs/examples/serve`` serves LeNet-300-100, trained by DWF, in the sparse engine, and the same
+network dense in onnxruntime. Both servers run all the time; load goes to one after the other, in rounds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def measure(config: dict[str, Any], urls: dict[str, str], seconds: float) -> dic
         For each server the answers a second, and milliseconds, of every round.
     """
     sys.path.insert(0, str(SERVER))
-    from load_test import load
+    from load_test import load  # type: ignore[import-not-found]  # a script of the example
 
     seen: dict[str, dict[str, list[float]]] = {
         name: {"throughput": [], "p50": [], "p99": []} for name in urls
@@ -150,13 +150,14 @@ def report(records: Records) -> str:
     return "\n".join(
         [
             "# Serving over HTTP\n",
-            "Made by `python -m benchmarks.serving --data DIR` from `serving.jsonl`. " + records.provenance(),
+            "Made by `python -m benchmarks.serving --data DIR` from `serving.jsonl`. "
+            + records.provenance(),
             f"""
-The app of `docs/examples/serve`, uvicorn with one worker, on the loopback; servers on one core, clients on
-the other. LeNet-300-100 on MNIST, trained by DWF (`benchmarks.trained`); one image a request; medians of
-{ROUNDS} runs, the servers in turns. The model takes microseconds, a request hundreds of them: what is seen is
-HTTP, and reading and writing numbers as text. A model this small should be served with many images a
-request, or in process.
+The app of `docs/examples/serve`, uvicorn with one worker, on the loopback; servers on one core, clients
+on the other. LeNet-300-100 on MNIST, trained by DWF (`benchmarks.trained`); one image a request; medians
+of {ROUNDS} runs, the servers in turns. The model takes microseconds, a request hundreds of them: what is
+seen is HTTP, and reading and writing numbers as text. A model this small should be served with many
+images a request, or in process.
 """,
             table(header, rows),
             "",

@@ -1,4 +1,4 @@
-"""Networks that DWF has really trained on MNIST, kept so that every benchmark of inference uses the same.
+"""Networks that DWF has really trained on MNIST, kept so that all benchmarks use the same.
 
 Run as ``python -m benchmarks.trained --data DIR``; what is in ``out/trained`` already is left alone.
 """
@@ -26,7 +26,7 @@ NETWORKS: dict[str, Callable[[int], nn.Sequential]] = {
 }
 FEATURES = 784
 # As in results/storage.md: sparser than 90 with LeNet-300-100.
-OPTIONS = {"lr": 0.1, "momentum": 0.9, "depth": 3, "penalty": 2e-4, "seed": 0}
+LR, MOMENTUM, DEPTH, PENALTY = 0.1, 0.9, 3, 2e-4
 EPOCHS, BATCH_SIZE, TOLERANCE = 20, 128, 0.002
 
 
@@ -52,17 +52,21 @@ def trained(name: str, data: Path | None = None, folder: Path = FOLDER) -> nn.Se
     part = path.with_suffix(".part")
     save_file(model.state_dict(), part)
     part.replace(path)
-    print(f"{name}: test accuracy {accuracy(model, split.test):.4f}, compression {compression(model):.1f}")
+    print(
+        f"{name}: test accuracy {accuracy(model, split.test):.4f}, compression {compression(model):.1f}"
+    )
     return model.eval()
 
 
 def _fit(model: nn.Sequential, data: Data) -> None:
-    optimizer = DWFOptimizer(model.parameters(), **OPTIONS)
+    optimizer = DWFOptimizer(
+        model.parameters(), LR, momentum=MOMENTUM, depth=DEPTH, penalty=PENALTY, seed=0
+    )
     finite = train(
         model, optimizer, data.train, batch_size=BATCH_SIZE, epochs=EPOCHS, seed=0, schedule="cosine"
     )
     if not finite:
-        raise ArithmeticError(f"training diverged with {OPTIONS}")
+        raise ArithmeticError(f"training diverged at lr {LR}, depth {DEPTH}, penalty {PENALTY}")
     sparsify(
         model,
         optimizer,

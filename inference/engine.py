@@ -117,7 +117,7 @@ class SparseModel:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.graph, self.plan, self.threads = graph, plan, threads
-        self._source = source
+        self.source = source
         if not native.is_built():
             _say_that_it_is_missing()
         segments = cut(graph, native.takes)
@@ -139,7 +139,7 @@ class SparseModel:
         self._out_shape = graph.shapes[graph.outputs[0]] or ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.graph, self.plan, self.threads, self._source)
+        return _rebuild, (self.graph, self.plan, self.threads, self.source)
 
     def __call__(
         self, *inputs: np.ndarray[Any, Any] | Tensor, out: np.ndarray[Any, Any] | Tensor | None = None
@@ -268,11 +268,11 @@ class SparseModel:
         return state
 
     def _known_source(self) -> Source:
-        if self._source is None:
+        if self.source is None:
             raise ValueError(
                 "the model was made from a graph; only those of compile and load have weights"
             )
-        return self._source
+        return self.source
 
     def inspect(self) -> Report:
         """Say how each layer is computed, how sparse it is, and what runs in torch."""

@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has read enough
         sys.stderr.close()
         return OK
-    # What users can put right: their files, options and installs. Anything else is a bug of ours, and shows its trace.
+    # What users can put right: their files, options and installs. Anything else is a bug of ours,
+    # and shows its trace.
     except (OSError, ValueError, TypeError, ImportError) as error:
         if options.debug:
             traceback.print_exc()

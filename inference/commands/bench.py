@@ -1,17 +1,19 @@
 """Time a network: the engine beside dense torch and onnxruntime, in turns in one process.
 
-  bench model.dwf --batch-sizes 1,64
-  bench w.pt --model pkg.mod:make --shape 784
-  bench model.onnx                                       in onnxruntime alone
+bench model.dwf --batch-sizes 1,64
+bench w.pt --model pkg.mod:make --shape 784
+bench model.onnx                                       in onnxruntime alone
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -74,7 +76,9 @@ def run(options: argparse.Namespace) -> Output:
     finally:
         torch.set_num_threads(before)
     title = f"{source.path or options.model}, {options.threads} thread(s), median of a call"
-    return Output({"path": str(source.path), "threads": options.threads, "rows": rows}, [Table(title, rows)])
+    return Output(
+        {"path": str(source.path), "threads": options.threads, "rows": rows}, [Table(title, rows)]
+    )
 
 
 def _ways(source: Source, options: argparse.Namespace) -> dict[str, Way]:
@@ -85,12 +89,22 @@ def _ways(source: Source, options: argparse.Namespace) -> dict[str, Way]:
         dense: Way = source.run
     else:
         assert isinstance(source, ArtifactSource)
-        sparse, dense = source.sparse, source.dense_float32
+        sparse, dense = source.sparse, source.dense(torch.float32)
     ways: dict[str, Way] = {"engine": lambda inputs: sparse(*inputs), "torch, dense": dense}
+    if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime"):
+        ways["onnxruntime, dense"] = _dense_onnx(source, options.threads)
     return ways
 
 
-def _repeated(inputs: Sequence[Array], batch: int) -> list[Array]:
-    import numpy as np
+def _dense_onnx(source: ModelSource | ArtifactSource, threads: int) -> Way:
+    """Return a call of the dense model in onnxruntime."""
+    from inference.onnx import make_onnx, session
 
+    model = make_onnx(source.graph(), source.tensors(), "dense")
+    opened = session(model, threads=threads)
+    names = [each.name for each in opened.get_inputs()]
+    return lambda inputs: opened.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def _repeated(inputs: Sequence[Array], batch: int) -> list[Array]:
     return [np.resize(array, (batch, *array.shape[1:])) for array in inputs]

@@ -26,6 +26,7 @@ from inference.commands.sources import (
     ModelSource,
     Source,
     add_source_arguments,
+    as_list,
     inputs_of,
     open_source,
 )
@@ -36,8 +37,8 @@ Run = Callable[[Sequence[Array]], list[Array]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_source_arguments(parser)
-    parser.add_argument("--weights", type=Path, help="of --model, where PATH is an artifact or ONNX file")
-    parser.add_argument("--samples", type=int, default=1000, help="random inputs, without --inputs (1000)")
+    parser.add_argument("--weights", type=Path, help="of --model, where PATH is an artifact or ONNX")
+    parser.add_argument("--samples", type=int, default=1000, help="random inputs, without --inputs")
     parser.add_argument(
         "--rtol", type=float, default=1e-5, help="largest norm of the difference over the norm (1e-5)"
     )
@@ -75,7 +76,8 @@ def run(options: argparse.Namespace) -> Output:
         "outputs": [{key: _finite(value) for key, value in row.items()} for row in rows],
     }
     title = f"{options.path or options.model} against {against}, {len(inputs[0])} samples"
-    return Output(data, [Table(title, rows)], [f"They {verdict} (relative error up to {options.rtol:g})."], passed)
+    line = f"They {verdict} (relative error up to {options.rtol:g})."
+    return Output(data, [Table(title, rows)], [line], passed)
 
 
 def _both(options: argparse.Namespace) -> tuple[tuple[Source, Run], Run, str]:
@@ -87,12 +89,12 @@ def _both(options: argparse.Namespace) -> tuple[tuple[Source, Run], Run, str]:
             sparse = source.compile((1, 64))
 
             def compiled(inputs: Sequence[Array]) -> list[Array]:
-                made = sparse(*inputs)
-                return list(made) if isinstance(made, tuple) else [made]
+                return as_list(sparse(*inputs))
 
             return (source, compiled), in_float64(source.model), "the dense model, in float64"
         if isinstance(source, ArtifactSource):
-            return (source, source.run), source.dense, "the dense weights that it holds, in float64"
+            reference = source.dense(torch.float64)
+            return (source, source.run), reference, "the dense weights that it holds, in float64"
         raise ValueError(f"{path} needs a dense model to compare with: --model and --weights")
     model = load_model(options.model, options.weights)
     options.model = None

@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class InputSpec:
+class ModelInput:
     """One input of a model.
 
     Attributes:
@@ -62,7 +62,7 @@ def sizes(text: str) -> tuple[int, ...]:
         ) from error
 
 
-def random_inputs(specs: Sequence[InputSpec], batch: int, seed: int = 0) -> list[Array]:
+def random_inputs(specs: Sequence[ModelInput], batch: int, seed: int = 0) -> list[Array]:
     """Draw inputs: standard normal numbers, or 0 and 1 where integers are wanted.
 
     Args:
@@ -84,7 +84,7 @@ def random_inputs(specs: Sequence[InputSpec], batch: int, seed: int = 0) -> list
     return made
 
 
-def read_inputs(path: Path, specs: Sequence[InputSpec]) -> list[Array]:
+def read_inputs(path: Path, specs: Sequence[ModelInput]) -> list[Array]:
     """Read inputs from a file.
 
     Args:
@@ -106,7 +106,7 @@ def read_inputs(path: Path, specs: Sequence[InputSpec]) -> list[Array]:
     return _matched(arrays, specs, path)
 
 
-def _matched(arrays: Mapping[str, Array], specs: Sequence[InputSpec], path: Path) -> list[Array]:
+def _matched(arrays: Mapping[str, Array], specs: Sequence[ModelInput], path: Path) -> list[Array]:
     if len(arrays) != len(specs):
         raise ValueError(f"{path} holds {len(arrays)} arrays, the model takes {len(specs)}")
     named = all(spec.name in arrays for spec in specs)

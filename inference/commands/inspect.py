@@ -1,8 +1,8 @@
 """Say what a network consists of: layers, zeros, kernels, and with --timing microseconds.
 
-  inspect model.dwf
-  inspect w.pt --model pkg.mod:make --shape 784 --timing
-  inspect model.onnx
+inspect model.dwf
+inspect w.pt --model pkg.mod:make --shape 784 --timing
+inspect model.onnx
 """
 
 from __future__ import annotations

@@ -85,7 +85,9 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(value, Tensor) for value in loaded.values()
+    ):
         raise ValueError(f"{path} holds no state dict (names to tensors); save model.state_dict()")
     return loaded
 

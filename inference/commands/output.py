@@ -76,5 +76,11 @@ def _shown(cell: Cell) -> str:
         return "-"
     if isinstance(cell, float):
         # Errors are powers of ten, all else reads best in three to four digits.
-        return f"{cell:.1e}" if cell and abs(cell) < 1e-3 else f"{cell:.4g}" if abs(cell) < 1e4 else f"{cell:,.0f}"
+        return (
+            f"{cell:.1e}"
+            if cell and abs(cell) < 1e-3
+            else f"{cell:.4g}"
+            if abs(cell) < 1e4
+            else f"{cell:,.0f}"
+        )
     return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import inference
-from inference.commands.inputs import Array, InputSpec, random_inputs, read_inputs, shape
+from inference.commands.inputs import Array, ModelInput, random_inputs, read_inputs, shape
 from inference.commands.models import SUFFIXES, load_model
+from inference.capture import capture, prepare
 from inference.engine import SparseModel
+from inference.graph import Graph
+from inference.interpret import run as run_graph
+from inference.interpret import to_dtype
 
 
 class Source(ABC):
@@ -28,7 +33,7 @@ class Source(ABC):
 
     kind: str
     path: Path | None
-    specs: Sequence[InputSpec]
+    specs: Sequence[ModelInput]
 
     @abstractmethod
     def run(self, inputs: Sequence[Array]) -> list[Array]:
@@ -60,7 +65,8 @@ class ModelSource(Source):
         self.model, self.path = model, path
         self.example = [torch.from_numpy(array) for array in example]
         self.specs = [
-            InputSpec(f"input {i}", array.shape[1:], str(array.dtype)) for i, array in enumerate(example)
+            ModelInput(f"input {i}", array.shape[1:], str(array.dtype))
+            for i, array in enumerate(example)
         ]
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
@@ -70,6 +76,14 @@ class ModelSource(Source):
         made = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         return [tensor.float().numpy() for tensor in made]
 
+    def graph(self) -> Graph:
+        """Return its layers, nothing removed."""
+        return capture(self.model, self.example)
+
+    def tensors(self) -> list[Tensor]:
+        """Return an example."""
+        return self.example
+
     def compile(self, batch_sizes: Sequence[int], threads: int = 1) -> SparseModel:
         """Compile it for the engine."""
         return inference.compile(
@@ -78,21 +92,53 @@ class ModelSource(Source):
 
 
 class ArtifactSource(Source):
-    """A compiled model in a file."""
+    """A compiled model in a file, with the dense weights that it was made from."""
 
     kind = "artifact"
 
-    def __init__(self, path: Path) -> None:
-        """Loads it."""
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Loads it.
+
+        Args:
+            path: The file.
+            threads: How many work on one call.
+        """
         self.path = path
-        self.sparse = inference.load(path)
-        graph = self.sparse.graph
-        self.specs = [InputSpec(name, graph.shapes[name] or ()) for name in graph.inputs]
+        self.sparse = inference.load(path, threads=threads)
+        assert self.sparse.source is not None  # what is loaded has one
+        self.dense_graph = self.sparse.source.build()
+        names = zip(self.sparse.graph.inputs, self.sparse.source.inputs, strict=True)
+        self.specs = [
+            ModelInput(name, spec.shape, str(spec.dtype).removeprefix("torch.")) for name, spec in names
+        ]
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Compute in the engine."""
-        outputs = self.sparse(*inputs)
-        return list(outputs) if isinstance(outputs, tuple) else [outputs]
+        return as_list(self.sparse(*inputs))
+
+    def graph(self) -> Graph:
+        """Return its layers, nothing removed."""
+        return prepare(self.dense_graph)
+
+    def tensors(self) -> list[Tensor]:
+        """Return an example."""
+        return [torch.from_numpy(array) for array in random_inputs(self.specs, 2)]
+
+    def dense(self, dtype: torch.dtype) -> Callable[[Sequence[Array]], list[Array]]:
+        """Return a call that computes the dense model in torch.
+
+        Args:
+            dtype: In which.
+        """
+        graph = to_dtype(self.dense_graph, dtype)
+
+        def call(inputs: Sequence[Array]) -> list[Array]:
+            tensors = [torch.from_numpy(array) for array in inputs]
+            with torch.inference_mode():
+                made = run_graph(graph, [x.to(dtype) if x.is_floating_point() else x for x in tensors])
+            return [tensor.numpy() for tensor in made]
+
+        return call
 
 
 class OnnxSource(Source):
@@ -110,13 +156,20 @@ class OnnxSource(Source):
         for given in self.session.get_inputs():
             rest = tuple(given.shape[1:])
             if not all(isinstance(size, int) for size in rest):
-                raise ValueError(f"{path}: input {given.name!r} has shape {given.shape}; only the batch may vary")
-            self.specs.append(InputSpec(given.name, rest, _numpy_dtype(given.type)))
+                raise ValueError(
+                    f"{path}: input {given.name!r} has shape {given.shape}; only the batch may vary"
+                )
+            self.specs.append(ModelInput(given.name, rest, _numpy_dtype(given.type)))
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Compute in onnxruntime."""
         named = {spec.name: array for spec, array in zip(self.specs, inputs, strict=True)}
         return [np.asarray(output) for output in self.session.run(None, named)]
+
+
+def as_list(outputs: Any) -> list[Array]:
+    """Return a model's output or outputs as a list."""
+    return list(outputs) if isinstance(outputs, tuple | list) else [outputs]
 
 
 def _numpy_dtype(onnx_type: str) -> str:
@@ -166,7 +219,7 @@ def _open_file(path: Path | None) -> Source:
     if path.suffix == ".onnx":
         return OnnxSource(path)
     if path.suffix in SUFFIXES and path.suffix != ".safetensors":
-        raise ValueError(f"{path} holds weights only: say --model package.module:name --shape N,N,... too")
+        raise ValueError(f"{path} holds weights only: say --model PKG.MOD:NAME --shape N,N,... too")
     return ArtifactSource(path)
 
 
@@ -177,8 +230,8 @@ def _example(options: argparse.Namespace) -> list[Array]:
         arrays = [loaded] if isinstance(loaded, np.ndarray) else list(dict(loaded).values())
         return [np.ascontiguousarray(array[:2]) for array in arrays]
     if options.shape is None:
-        raise ValueError("--model needs --shape N,N,... of its input (without the batch), or --inputs FILE")
-    return random_inputs([InputSpec(f"input {i}", s) for i, s in enumerate(options.shape)], 2)
+        raise ValueError("--model needs --shape N,N,... of its input (no batch), or --inputs FILE")
+    return random_inputs([ModelInput(f"input {i}", s) for i, s in enumerate(options.shape)], 2)
 
 
 def inputs_of(options: argparse.Namespace, source: Source, samples: int) -> list[Array]:

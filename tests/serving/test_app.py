@@ -160,7 +160,15 @@ def test_it_runs_as_a_script(artifact: Path, model: nn.Module) -> None:
                 answer = client.post("/predict", json={"inputs": x.tolist()})
                 assert_close(np.array(answer.json()["outputs"]), truth(model, x))
                 load = subprocess.run(
-                    [sys.executable, EXAMPLE / "load_test.py", url, "--clients", "4", "--seconds", "0.5"],
+                    [
+                        sys.executable,
+                        EXAMPLE / "load_test.py",
+                        url,
+                        "--clients",
+                        "4",
+                        "--seconds",
+                        "0.5",
+                    ],
                     capture_output=True,
                     text=True,
                     check=True,
@@ -193,4 +201,7 @@ def test_a_failing_model_fails_its_requests_only(predictor: object) -> None:
     with running(type(predictor)("fails", predictor.shape, fails_on_ones)) as client:
         bad = client.post("/predict", json={"inputs": [[1.0] * FEATURES]})
         good = client.post("/predict", json={"inputs": [[2.0] * FEATURES]})
+        text = client.get("/metrics").text
     assert (bad.status_code, good.status_code) == (500, 200)
+    assert bad.json() == {"detail": "the model failed"}
+    assert 'requests_total{model="fails",status="500"} 1.0' in text

@@ -9,7 +9,7 @@ import pytest
 
 from tests.serving import conftest  # noqa: F401  # puts the example on the path
 
-from batching import Batcher, Overloaded  # isort: skip
+from batching import Batcher, OverloadedError  # isort: skip
 
 
 def sample(value: float, samples: int = 1) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_a_full_queue_raises_at_once() -> None:
         batcher = Batcher(lambda x: x, max_waiting=1)  # nobody works it off
         waiting = asyncio.create_task(batcher(sample(0)))
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded):
+        with pytest.raises(OverloadedError):
             await batcher(sample(1))
         waiting.cancel()
 

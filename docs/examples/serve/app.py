@@ -4,8 +4,8 @@
     python app.py model.dwf --port 8000
     curl localhost:8000/predict -H 'content-type: application/json' -d '{"inputs": [[0, 0.5, ...]]}'
 
-``POST /predict`` takes JSON, or a float32 array of NumPy (``application/x-npy``) and then answers in kind; ``GET
-/healthz`` and ``/readyz`` say whether it lives and answers, ``GET /metrics`` speaks Prometheus.
+``POST /predict`` takes JSON, or a float32 array of NumPy (``application/x-npy``), and answers in kind.
+``GET /healthz`` and ``/readyz`` say whether it lives and answers, ``GET /metrics`` speaks Prometheus.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
-from batching import Batcher, Overloaded
+from batching import Batcher, OverloadedError
 from fastapi import FastAPI, HTTPException, Request, Response
 from metrics import Metrics
 from predictors import Predictor, load_predictor
+
+logger = logging.getLogger("serve")
 
 JSON, NPY = "application/json", "application/x-npy"
 # A call that takes longer than this many seconds is made beside the event loop.
@@ -68,8 +71,11 @@ def create_app(
             rows = _parse(kind, await _read(request, max_bytes), predictor.shape, max_samples)
             try:
                 outputs = await request.app.state.batcher(rows)
-            except Overloaded:
+            except OverloadedError:
                 raise HTTPException(503, "too many requests wait", {"retry-after": "1"}) from None
+            except Exception:  # whatever it is, the client is to get an answer, and the log the reason
+                logger.exception("the model failed")
+                raise HTTPException(500, "the model failed") from None
             return _answer(kind, outputs)
 
     @app.get("/healthz")
@@ -154,7 +160,9 @@ def main() -> None:
     """Serve one file until stopped."""
     import uvicorn
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", type=Path, help="an artifact (SparseModel.save), or .onnx")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to serve others too")
     parser.add_argument("--port", type=int, default=8000)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Overloaded(Exception):
+class OverloadedError(Exception):
     """The queue is full: the client should come back later."""
 
 
@@ -45,7 +45,12 @@ class Batcher:
                 of a small model; a large one would keep the loop from reading requests.
             on_batch: Is told the size of every batch.
         """
-        self.predict, self.max_batch, self.in_thread, self.on_batch = predict, max_batch, in_thread, on_batch
+        self.predict, self.max_batch, self.in_thread, self.on_batch = (
+            predict,
+            max_batch,
+            in_thread,
+            on_batch,
+        )
         self.waiting: asyncio.Queue[_Request] = asyncio.Queue(max_waiting)
         self._next: _Request | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -75,13 +80,13 @@ class Batcher:
             ``[samples, ...]``.
 
         Raises:
-            Overloaded: If too many requests wait already.
+            OverloadedError: If too many requests wait already.
         """
         answer: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
         try:
             self.waiting.put_nowait(_Request(rows, answer))
         except asyncio.QueueFull:
-            raise Overloaded from None
+            raise OverloadedError from None
         return await answer
 
     async def _work(self) -> None:

@@ -19,16 +19,22 @@ class Metrics:
     media_type = CONTENT_TYPE_LATEST
 
     def __init__(self, model: str) -> None:
-        """Starts at zero, in a registry of its own, so that several applications can live in one process.
+        """Starts at zero, in a registry of its own: several applications can live in one process.
 
         Args:
             model: Its name, a label of every count.
         """
         self._registry = CollectorRegistry()
         names = {"labelnames": ("model",), "registry": self._registry}
-        self.requests = Counter("requests", "Answers, by HTTP status", ("model", "status"), registry=self._registry)
-        self.seconds = Histogram("request_seconds", "From request to answer", buckets=SECONDS, **names).labels(model)
-        self.batch = Histogram("batch_samples", "Samples a call of the model", buckets=SAMPLES, **names).labels(model)
+        self.requests = Counter(
+            "requests", "Answers, by HTTP status", ("model", "status"), registry=self._registry
+        )
+        self.seconds = Histogram(
+            "request_seconds", "From request to answer", buckets=SECONDS, **names
+        ).labels(model)
+        self.batch = Histogram(
+            "batch_samples", "Samples a call of the model", buckets=SAMPLES, **names
+        ).labels(model)
         self._model = model
 
     @contextmanager

@@ -40,7 +40,9 @@ def _from_artifact(path: Path) -> Predictor:
     model = inference.load(path)
     graph = model.graph
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ValueError(f"{path} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one each is served")
+        raise ValueError(
+            f"{path} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one each is served"
+        )
     return Predictor(path.name, tuple(graph.shapes[graph.inputs[0]]), model)
 
 
