@@ -28,7 +28,7 @@ from inference.commands.sources import (
     inputs_of,
     open_source,
 )
-from inference.timing import medians_of_bursts
+from inference.turns import medians_of_bursts
 
 Way = Callable[[Sequence[Array]], object]
 
