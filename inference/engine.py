@@ -40,6 +40,8 @@ class SparseModel:
         threads: How many work on one call.
         origin: What `compile` noted about the model before, and how far this one is from it; None if
             it was made otherwise.
+        source: The model before anything was folded or removed, with its weights encoded; None if it was
+            made otherwise.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 10))
@@ -71,8 +73,8 @@ class SparseModel:
         """
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
-        self.graph, self.plan, self.threads, self.origin = graph, plan, threads, origin
-        self._source = source
+        self.graph, self.plan, self.threads = graph, plan, threads
+        self.origin, self.source = origin, source
         if not native.is_built():
             native.say_that_it_is_missing()
         segments = cut(graph, native.takes)
@@ -94,7 +96,7 @@ class SparseModel:
         self._out_shape = graph.shapes[graph.outputs[0]] or ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.graph, self.plan, self.threads, self.origin, self._source)
+        return _rebuild, (self.graph, self.plan, self.threads, self.origin, self.source)
 
     def __call__(
         self, *inputs: np.ndarray[Any, Any] | Tensor, out: np.ndarray[Any, Any] | Tensor | None = None
@@ -232,11 +234,11 @@ class SparseModel:
         return state
 
     def _known_source(self) -> Source:
-        if self._source is None:
+        if self.source is None:
             raise ValueError(
                 "the model was made from a graph; only those of compile and load have weights"
             )
-        return self._source
+        return self.source
 
     def inspect(
         self,
