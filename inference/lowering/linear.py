@@ -5,8 +5,8 @@ from __future__ import annotations
 from inference.graph import Linear
 from inference.lowering.context import Context, compressed_rows, floats, function
 
-# Above this share of weights that are not zero, the dense kernel is the faster one on the whole. The two are
-# equal at 0.6 at batch 64 with AVX-512, above 0.8 with AVX2; at 0.7 and more at batch 1.
+# Above this share of weights that are not zero, the dense kernel is the faster one on the whole. The two
+# are equal at 0.6 at batch 64 with AVX-512, above 0.8 with AVX2; at 0.7 and more at batch 1.
 DENSE_FROM = 0.7
 
 

@@ -29,8 +29,8 @@ struct Piece {
   bool first, last;         // whether it is its rows' first or last; those have every row, others the rows that have terms there
 };
 
-// A matrix, cut into blocks of rows whose sums stay in a cache until they are done, and where it pays into panels of columns whose
-// inputs stay in the first cache while a block's rows pass over them.
+// A matrix, cut into blocks of rows whose sums stay in a cache until they are done, and where it pays into panels of
+// columns whose inputs stay in the first cache while a block's rows pass over them.
 struct Panels {
   std::size_t size;
   const Piece* pieces;           // a block of rows, panel by panel, and then the next

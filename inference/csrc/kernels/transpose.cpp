@@ -155,8 +155,8 @@ constexpr std::size_t kWritten = kLanes < 8 ? kLanes : 8;
 // Whether features lie side by side, enough of them for lines of their own.
 DWF_INLINE bool is_dense(const Gaps& gaps, std::size_t features) { return features >= 2 * kLine && gaps.width >= features; }
 
-// How many features come before the first that begins a cache line in every row, if there is one: what lies across two lines takes
-// both of them.
+// How many features come before the first that begins a cache line in every row, if there is one: what lies across two
+// lines takes both of them.
 DWF_INLINE std::size_t before_line(const float* rows, std::size_t stride) {
   if (stride % kLine != 0) return 0;
   return (kLine - reinterpret_cast<std::uintptr_t>(rows) / sizeof(float) % kLine) % kLine;
@@ -220,8 +220,10 @@ DWF_INLINE void unpack_line(const float* from, std::size_t lanes, std::size_t pr
   }
   const __m512i even = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
   const __m512i odd = _mm512_setr_epi32(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-  for (std::size_t i = 0; i < 8; ++i)
-    if (kAll || i < present) _mm512_storeu_ps(rows + i * stride, _mm512_permutex2var_ps(b[i % 4], i < 4 ? even : odd, b[i % 4 + 4]));
+  for (std::size_t i = 0; i < 8; ++i) {
+    const __m512 row = _mm512_permutex2var_ps(b[i % 4], i < 4 ? even : odd, b[i % 4 + 4]);
+    if (kAll || i < present) _mm512_storeu_ps(rows + i * stride, row);
+  }
 #else
   for (std::size_t f = 0; f < kLine; f += kLanes) {
     Lanes block[kLanes];

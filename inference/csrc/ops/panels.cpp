@@ -9,9 +9,9 @@ namespace {
 
 // Inputs of a panel in the first cache, leaving room for weights and outputs.
 constexpr std::size_t kPanelBytes = 32 * 1024;
-// Sums of a block of rows. Those of many panels are read and written once a panel, in no order, so they stay in the second cache, where
-// the inputs of all panels are too. Those of one panel leave the second cache to its inputs; fewer rows would fall into buckets too
-// small to be computed together.
+// Sums of a block of rows. Those of many panels are read and written once a panel, in no order, so they stay in the
+// second cache, where the inputs of all panels are too. Those of one panel leave the second cache to its inputs; fewer
+// rows would fall into buckets too small to be computed together.
 constexpr std::size_t kPanelRowBytes = 256 * 1024, kRowBytes = 64 * 1024;
 // Terms in a row of a panel below which loading and storing the row's sums costs more than the first cache saves.
 constexpr double kLeastTerms = 5;
@@ -66,8 +66,8 @@ PackedPanels::PackedPanels(const Csr& csr, const float* bias, const Layout& from
           terms_.push_back({static_cast<std::uint32_t>(from.position(csr.indices[k])), csr.weights[k]});
         next[r] = ends[r];
       }
-      pieces_.push_back({static_cast<std::uint32_t>(buckets_.size()), static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(rows),
-                         first, last});
+      pieces_.push_back({static_cast<std::uint32_t>(buckets_.size()), static_cast<std::uint32_t>(row),
+                         static_cast<std::uint32_t>(rows), first, last});
     }
   }
 }
