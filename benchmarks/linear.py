@@ -8,26 +8,21 @@ compared with torch's.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from benchmarks.cells import run_cells
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.linear_report import LENET, OWN_LAYOUT, write_report
-from benchmarks.records import RESULTS, Records
 from benchmarks.turns import medians_of_bursts
-from inference import _native
 from inference.graph import Activation, Graph, Linear
-from inference.lowering import LOWERINGS, Context
+from inference.native import instruction_sets, lower
 
 # Outputs x inputs.
 LAYERS = {
@@ -68,7 +63,7 @@ def module(layer: str, zeros: float) -> nn.Sequential:
     return nn.Sequential(*parts[:-1]).eval()
 
 
-def native(model: nn.Sequential, batch: int, kernel: str, instruction_set: str) -> Any:
+def native(model: nn.Sequential, kernel: str, instruction_set: str) -> Any:
     """Build the engine's program."""
     linears = [part for part in model if isinstance(part, nn.Linear)]
     names = [f"v{k}" for k in range(len(linears) + 1)]
@@ -86,12 +81,7 @@ def native(model: nn.Sequential, batch: int, kernel: str, instruction_set: str) 
     widths = [linears[0].in_features, *(linear.out_features for linear in linears)]
     shapes = {name: (width,) for name, width in zip(names, widths, strict=True)}
     graph = Graph(("v0",), (names[-1],), nodes, shapes)
-    builder = _native.Builder(instruction_set, tile(batch))
-    context = Context(builder, graph, {node.name: kernel for node in nodes})
-    builder.input(context.value("v0"))
-    for node in nodes:
-        LOWERINGS[Linear](context, node)
-    return builder.build([context.value(names[-1])])
+    return lower(graph, {node.name: kernel for node in nodes}, instruction_set).program
 
 
 def tile(batch: int) -> int:
@@ -122,12 +112,12 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
     for name, call in dense_runtimes(model, x).items():
         ways[name] = functools.partial(call, x)
     expected = np.array(ways["torch"]())
-    sets = [name for name in _native.instruction_sets() if name != "baseline"] or ["baseline"]
+    sets = [name for name in instruction_sets() if name != "baseline"] or ["baseline"]
     for kernel, name in itertools.product(("sparse", "dense"), sets):
-        ways[f"{kernel} {name}"] = _rows(native(model, batch, kernel, name), x, np.empty_like(expected))
+        ways[f"{kernel} {name}"] = _rows(native(model, kernel, name), x, np.empty_like(expected))
     timed = dict(ways)
     if batch % tile(batch) == 0:
-        tiles = _Tiles(native(model, batch, "sparse", sets[-1]), x, np.empty_like(expected))
+        tiles = _Tiles(native(model, "sparse", sets[-1]), x, np.empty_like(expected))
         ways[OWN_LAYOUT], timed[OWN_LAYOUT] = tiles.rows, tiles.run
     for name, run in ways.items():
         error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
@@ -173,22 +163,7 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
 
 def main() -> None:
     """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each configuration")
-    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE", help="e.g. batch=64")
-    parser.add_argument("--most", type=float, default=float("inf"), help="seconds after which to stop")
-    arguments = parser.parse_args()
-    wanted = dict(each.split("=", 1) for each in arguments.only)
-    records = Records(arguments.out / "linear.jsonl")
-    deadline = time.perf_counter() + arguments.most
-    for config in tqdm(configurations(), unit="config"):
-        if records.has(config) or any(str(config[key]) != value for key, value in wanted.items()):
-            continue
-        if time.perf_counter() > deadline:
-            break
-        records.add(config, measure(config, arguments.seconds))
-    write_report(records, arguments.out)
+    run_cells("linear", __doc__, configurations(), measure, write_report)
 
 
 if __name__ == "__main__":

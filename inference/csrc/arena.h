@@ -12,8 +12,14 @@
 namespace dwf {
 
 struct Arena {
+  // From a part of a huge page on, whole ones: kernels read inputs in no order, and more small pages than the processor
+  // keeps the places of would be looked up again and again.
+  static std::size_t in_pages(std::size_t floats) {
+    constexpr std::size_t page = kHugePage / sizeof(float);
+    return floats < page / 8 ? floats : (floats + page - 1) / page * page;
+  }
   // Zeros, which is what the borders of values stay.
-  Arena(std::size_t floats, std::size_t values) : memory(floats), places(values) {}
+  Arena(std::size_t floats, std::size_t values) : memory(in_pages(floats)), places(values) {}
   AlignedVector<float> memory;
   std::vector<float*> places;  // where each value begins
 };

@@ -37,4 +37,10 @@ struct Layout {
   }
 };
 
+// Rows of samples, as callers keep them.
+struct Rows {
+  float* to = nullptr;
+  std::size_t stride = 0, samples = 0;
+};
+
 }  // namespace dwf

@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "layout.h"
+
 namespace dwf {
 
 // One tile of samples on its way through a graph.
@@ -21,6 +23,7 @@ struct Tile {
   std::size_t lanes;     // one of kTileLanes
   float* const* values;  // where each value begins
   float* scratch;        // as much as the op asks for, aligned to 64 bytes; holds garbage
+  Rows rows;             // where an op that can stores its output instead; null for others
 };
 
 class Op {
@@ -47,6 +50,9 @@ class Op {
 
   // Whether the output may take the place of an input of the same layout: each element depends on that element only.
   virtual bool in_place() const { return false; }
+
+  // Whether it can store an output that nothing else reads as rows of samples: while what it has computed is in the first cache.
+  virtual bool stores_rows() const { return false; }
 
   // For reports: the kernel's name, and the bytes of its weights as packed.
   virtual const char* kernel() const = 0;

@@ -48,6 +48,7 @@ Program::Program(InstructionSet set, std::size_t widest, std::vector<Layout> lay
       inputs_(std::move(inputs)),
       outputs_(std::move(outputs)) {
   place_values();
+  find_stored();
   for (const Layout& layout : layouts_)
     if (layout.height * layout.width > 1) most_alone_ = 1;
 }
@@ -105,6 +106,17 @@ void Program::place_values() {
   for (const std::size_t stretch : stretch_of) offsets_.push_back(stretches.empty() ? 0 : begins[stretch]);
 }
 
+void Program::find_stored() {
+  stored_.assign(ops_.size(), -1);
+  for (std::size_t k = 0; k < outputs_.size(); ++k) {
+    const int value = outputs_[k];
+    const auto reads = [&](const auto& op) { return std::count(op->inputs.begin(), op->inputs.end(), value) > 0; };
+    if (!layouts_[value].dense() || std::any_of(ops_.begin(), ops_.end(), reads)) continue;
+    for (std::size_t i = 0; i < ops_.size(); ++i)
+      if (ops_[i]->output == value && ops_[i]->stores_rows()) stored_[i] = static_cast<int>(k);
+  }
+}
+
 std::size_t Program::floats(std::size_t lanes) const {
   std::size_t scratch = 0;
   for (const auto& op : ops_) scratch = std::max(scratch, op->scratch(lanes));
@@ -148,8 +160,16 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
     if (direct && layouts_[outputs_[k]].dense())
       places[outputs_[k]] = call.outputs[k] + first * layouts_[outputs_[k]].features();
 
-  const Tile tile{lanes, places, memory + positions_ * lanes};
-  for (const auto& op : ops_) op->run(tile);
+  Tile tile{lanes, places, memory + positions_ * lanes, {}};
+  for (std::size_t i = 0; i < ops_.size(); ++i) {
+    tile.rows = {};
+    if (!direct && stored_[i] >= 0) {
+      const std::size_t features = layouts_[ops_[i]->output].features();
+      tile.rows = {call.outputs[stored_[i]] + first * features, features, samples};
+      places[ops_[i]->output] = tile.rows.to;
+    }
+    ops_[i]->run(tile);
+  }
 
   for (std::size_t k = 0; k < outputs_.size(); ++k) {
     const Layout& layout = layouts_[outputs_[k]];

@@ -46,6 +46,7 @@ class Program {
   };
 
   void place_values();
+  void find_stored();
   std::size_t floats(std::size_t lanes) const;
   std::unique_ptr<Arena> take_arena(std::size_t lanes) const;
   void put_arena(std::unique_ptr<Arena> arena, std::size_t lanes) const;
@@ -60,6 +61,7 @@ class Program {
   const std::vector<int> inputs_, outputs_;
   std::vector<std::size_t> offsets_;  // of each value in an arena, in positions
   std::size_t positions_ = 0;         // of all values together
+  std::vector<int> stored_;           // by op: which output it stores as rows of samples, or -1
   // Samples that are faster one by one than in a tile that is mostly empty; images are not.
   std::size_t most_alone_ = 3;
   mutable ArenaPool arenas_[4];       // by lanes, as in kTileLanes

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from inference.graph import Activation, Add, Conv2d, Graph, Node, Pair, Shape
 
-# Above this share of weights that are not zero, dense kernels are the faster ones; by benchmarks.conv.
+# Above this share of weights that are not zero, dense kernels are the faster ones for convolutions, by
+# benchmarks.conv.
 DENSE_FROM = 0.6
 # Floats that the engine's image kernels take side by side.
 RUN = 16
@@ -59,9 +60,9 @@ class Context:
             )
         return self.values[name]
 
-    def kernel(self, node: Node, weight: Tensor) -> str:
-        """Return which kernel a layer gets, "sparse" or "dense"."""
-        suits = "sparse" if density(weight) <= DENSE_FROM else "dense"
+    def kernel(self, node: Node, weight: Tensor, dense_from: float = DENSE_FROM) -> str:
+        """Return which kernel a layer gets, "sparse" or "dense": what was asked for, or by density."""
+        suits = "sparse" if density(weight) <= dense_from else "dense"
         self.chosen[node.name] = self.kernels.get(node.name, suits)
         return self.chosen[node.name]
 

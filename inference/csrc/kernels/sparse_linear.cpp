@@ -1,6 +1,7 @@
 #include "kernels/sparse_linear.h"
 
 #include "kernels/fused.h"
+#include "kernels/transpose.h"
 
 namespace dwf {
 namespace DWF_ISA {
@@ -60,35 +61,37 @@ void add_piece(const Bucket* bucket, const Bucket* end, const std::uint32_t*& ou
 }
 
 template <std::size_t kWidth>
-void run(const Panels& panels, const float* from, Activation activation, float* to) {
+void run(const Panels& panels, const float* from, Activation activation, float* to, const Rows& rows) {
   const std::uint32_t* outputs = panels.outputs;
   const Term* terms = panels.terms;
   const float* bias = panels.bias;
   const Bucket* bucket = panels.buckets;
   for (const Piece* piece = panels.pieces; piece != panels.pieces + panels.size; ++piece) {
     const Bucket* const end = panels.buckets + piece->end;
-    const std::uint32_t* const rows = outputs;
+    float* const block = rows.to != nullptr ? to : to + std::size_t{piece->row} * kWidth;
     const float* const fresh = piece->first ? bias : nullptr;
     if (piece->last && activation.function == Function::relu) {
-      add_piece<kWidth, true>(bucket, end, outputs, terms, fresh, from, to);
+      add_piece<kWidth, true>(bucket, end, outputs, terms, fresh, from, block);
     } else {
-      add_piece<kWidth, false>(bucket, end, outputs, terms, fresh, from, to);
+      add_piece<kWidth, false>(bucket, end, outputs, terms, fresh, from, block);
     }
-    if (piece->first) bias += outputs - rows;
-    if (piece->last && !is_cheap(activation.function))
-      for (const std::uint32_t* row = rows; row != outputs; ++row)
-        activate(to + *row * kWidth, kWidth, activation, to + *row * kWidth);
     bucket = end;
+    if (piece->first) bias += piece->rows;
+    if (!piece->last) continue;
+    if (!is_cheap(activation.function)) activate(block, piece->rows * kWidth, activation, block);
+    if (rows.to != nullptr)
+      unpack_lanes(block, kWidth, rows.samples, piece->rows, rows.stride, {piece->rows, 1, 0, 0}, rows.to + piece->row);
   }
 }
 
 }  // namespace
 
-void sparse_linear(const Panels& panels, const float* from, std::size_t lanes, Activation activation, float* to) {
+void sparse_linear(const Panels& panels, const float* from, std::size_t lanes, Activation activation, float* to,
+                   const Rows& rows) {
   switch (lanes) {
-    case 16: return run<16>(panels, from, activation, to);
-    case 32: return run<32>(panels, from, activation, to);
-    case 64: return run<64>(panels, from, activation, to);
+    case 16: return run<16>(panels, from, activation, to, rows);
+    case 32: return run<32>(panels, from, activation, to, rows);
+    case 64: return run<64>(panels, from, activation, to, rows);
   }
 }
 

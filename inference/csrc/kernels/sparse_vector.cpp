@@ -86,27 +86,64 @@ void gather_vector(const Slices& slices, const float* from, bool relu, float* to
 
 #endif
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 
 namespace {
 
-template <std::size_t kStep>
+#if defined(__AVX512F__)
+
+struct Window {
+  __m512 low, high;
+};
+using Places = __m512i;
+
+DWF_INLINE Window load_window(const float* from) {
+  return {_mm512_loadu_ps(from), _mm512_maskz_loadu_ps(0x7fff, from + kLanes)};
+}
+
+DWF_INLINE Places load_places(const std::uint32_t* places) { return _mm512_loadu_si512(places); }
+
+// Only the lowest five bits of a place count.
+DWF_INLINE Lanes look_up(const Window& window, Places places) {
+  return _mm512_permutex2var_ps(window.low, places, window.high);
+}
+
+DWF_INLINE Places next_places(Places places) { return _mm512_maskz_srli_epi32(0xffff, places, 8); }
+
+#else
+
+using Window = __m256;
+using Places = __m256i;
+
+DWF_INLINE Window load_window(const float* from) {
+  return _mm256_maskload_ps(from, _mm256_setr_epi32(-1, -1, -1, -1, -1, -1, -1, 0));
+}
+
+DWF_INLINE Places load_places(const std::uint32_t* places) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(places));
+}
+
+// Only the lowest three bits of a place count.
+DWF_INLINE Lanes look_up(Window window, Places places) { return _mm256_permutevar8x32_ps(window, places); }
+
+DWF_INLINE Places next_places(Places places) { return _mm256_srli_epi32(places, 8); }
+
+#endif
+
+template <std::size_t kTerms>
 void permute(const Steps& steps, const float* from, bool relu, float* to) {
   for (std::size_t row = 0, slice = 0; row < steps.rows; row += kLanes, ++slice) {
-    Lanes sums[kStep] = {load(steps.bias + row)};
+    Lanes sums[kTerms] = {load(steps.bias + row)};
     for (std::size_t s = steps.begins[slice]; s < steps.begins[slice + 1]; ++s) {
-      const float* const window = from + steps.windows[s];
-      const __m512 low = _mm512_loadu_ps(window);
-      const __m512 high = _mm512_maskz_loadu_ps(0x7fff, window + kLanes);
-      __m512i places = _mm512_loadu_si512(steps.places + s * kLanes);
-      const float* const weights = steps.weights + s * kStep * kLanes;
-      for (std::size_t k = 0; k < kStep; ++k) {
-        // Only the lowest five bits of a place count.
-        sums[k] += load_aligned(weights + k * kLanes) * _mm512_permutex2var_ps(low, places, high);
-        places = _mm512_maskz_srli_epi32(0xffff, places, 8);
+      const Window window = load_window(from + steps.windows[s]);
+      Places places = load_places(steps.places + s * kLanes);
+      const float* const weights = steps.weights + s * kTerms * kLanes;
+      for (std::size_t k = 0; k < kTerms; ++k) {
+        sums[k] += load_aligned(weights + k * kLanes) * look_up(window, places);
+        places = next_places(places);
       }
     }
-    for (std::size_t k = 1; k < kStep; ++k) sums[0] += sums[k];
+    for (std::size_t k = 1; k < kTerms; ++k) sums[0] += sums[k];
     scatter(sums[0], relu, steps.outputs + row, steps.rows - row, to);
   }
 }
@@ -114,10 +151,9 @@ void permute(const Steps& steps, const float* from, bool relu, float* to) {
 }  // namespace
 
 void permute_vector(const Steps& steps, const float* from, bool relu, float* to) {
-  if (steps.terms == kLongStep) {
-    permute<kLongStep>(steps, from, relu, to);
-  } else {
-    permute<kShortStep>(steps, from, relu, to);
+  switch (steps.terms) {
+    case 2: return permute<2>(steps, from, relu, to);
+    case 4: return permute<4>(steps, from, relu, to);
   }
 }
 

@@ -27,15 +27,19 @@ struct Slices {
   const std::uint32_t* outputs;   // of each row, where its sum goes
 };
 
-// The same slices cut into steps that look no further than kWindow inputs, which are looked up in registers: each step takes up
-// to kStep terms of each row. A row that has fewer looks up a zero, beyond the window, so that what an input holds that it has
+// The same slices cut into steps that look no further than a window of inputs, which are looked up in registers: each step takes up
+// to as many terms of each row. A row that has fewer looks up a zero, beyond the window, so that what an input holds that it has
 // no weight for never matters.
-constexpr std::size_t kWindow = 31;
-constexpr std::size_t kLongStep = 4, kShortStep = 2;
+constexpr std::size_t kStepTerms[] = {2, 4};
+
+// Inputs in a window: two registers less the zero, or one; 0 for sets that look nothing up in registers.
+constexpr std::size_t window_of(InstructionSet set) {
+  return set == InstructionSet::avx512 ? 31 : set == InstructionSet::avx2 ? 7 : 0;
+}
 
 struct Steps {
   std::size_t rows;
-  std::size_t terms;               // of a row in a step: kLongStep or kShortStep
+  std::size_t terms;               // of a row in a step: one of kStepTerms
   const std::uint32_t* begins;     // of each slice, and the end; in steps
   const std::uint32_t* windows;    // of each step, the first position of its window
   const std::uint32_t* places;     // of each row in each step, its terms' places in the window, 8 bits each
@@ -46,7 +50,7 @@ struct Steps {
 
 DWF_FOR_EACH_SET(
     void gather_vector(const Slices& slices, const float* from, bool relu, float* to);
-    // On AVX-512 only.
+    // Where there are windows.
     void permute_vector(const Steps& steps, const float* from, bool relu, float* to);)
 
 }  // namespace dwf

@@ -145,10 +145,116 @@ void unpack_rows(Cursor<const float> cursor, std::size_t present, std::size_t fe
   }
 }
 
+// Features side by side: a cache line of a sample's row.
+constexpr std::size_t kLine = 16;
+// Features that go through all lanes before the next: their places stay in the first cache.
+constexpr std::size_t kStretch = 64;
+// Samples whose rows are written at a time. With 16, rows whose distance is a power of two would not fit in the first cache.
+constexpr std::size_t kWritten = kLanes < 8 ? kLanes : 8;
+
+// Whether features lie side by side, enough of them for lines of their own.
+DWF_INLINE bool is_dense(const Gaps& gaps, std::size_t features) { return features >= 2 * kLine && gaps.width >= features; }
+
+// How many features come before the first that begins a cache line in every row, if there is one: what lies across two
+// lines takes both of them.
+DWF_INLINE std::size_t before_line(const float* rows, std::size_t stride) {
+  if (stride % kLine != 0) return 0;
+  return (kLine - reinterpret_cast<std::uintptr_t>(rows) / sizeof(float) % kLine) % kLine;
+}
+
+// Stretches of features, each of them `body(first, count)` in turn: whole lines, but for the first and the last, which may cover
+// again what their neighbours do.
+template <class Body>
+DWF_INLINE void for_each_stretch(std::size_t features, std::size_t head, Body body) {
+  if (head > 0) body(std::size_t{0}, kLine);
+  std::size_t f = head;
+  for (std::size_t count; (count = (features - f < kStretch ? features - f : kStretch) / kLine * kLine) > 0; f += count)
+    body(f, count);
+  if (f < features) body(features - kLine, kLine);
+}
+
+template <bool kAll>
+DWF_INLINE void pack_stretch(const float* rows, std::size_t stride, std::size_t present, std::size_t count,
+                             std::size_t lanes, float* to) {
+  for (std::size_t f = 0; f < count; f += kLanes) {
+    Lanes block[kLanes];
+    load_rows<kAll>(block, rows + f, stride, present);
+    transpose(block);
+    for (std::size_t i = 0; i < kLanes; ++i) store_aligned(to + (f + i) * lanes, block[i]);
+  }
+}
+
+void pack_dense(const float* from, std::size_t stride, std::size_t samples, std::size_t features, std::size_t lanes,
+                float* to) {
+  for_each_stretch(features, before_line(from, stride), [&](std::size_t first, std::size_t count) {
+    for (std::size_t l = 0; l < lanes; l += kLanes) {
+      const float* const rows = from + l * stride + first;
+      if (l + kLanes <= samples) {
+        pack_stretch<true>(rows, stride, kLanes, count, lanes, to + first * lanes + l);
+      } else {
+        pack_stretch<false>(rows, stride, l < samples ? samples - l : 0, count, lanes, to + first * lanes + l);
+      }
+    }
+  });
+}
+
+// A line of features of kWritten samples, of which the first `present` are stored, or all.
+template <bool kAll>
+DWF_INLINE void unpack_line(const float* from, std::size_t lanes, std::size_t present, std::size_t stride, float* rows) {
+#if defined(__AVX512F__)
+  __m512 a[8], b[8];
+  for (int i = 0; i < 8; ++i) {
+    const __m512 low = _mm512_castps256_ps512(_mm256_load_ps(from + i * lanes));
+    b[i] = _mm512_maskz_insertf32x8(0xffff, low, _mm256_load_ps(from + (i + 8) * lanes), 1);
+  }
+  // In each half, 8 features by 8 samples.
+  for (int i = 0; i < 8; i += 2) {
+    a[i] = _mm512_maskz_unpacklo_ps(0xffff, b[i], b[i + 1]);
+    a[i + 1] = _mm512_maskz_unpackhi_ps(0xffff, b[i], b[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    for (int k = 0; k < 2; ++k) {
+      b[i + 2 * k] = _mm512_maskz_shuffle_ps(0xffff, a[i + k], a[i + k + 2], 0x44);
+      b[i + 2 * k + 1] = _mm512_maskz_shuffle_ps(0xffff, a[i + k], a[i + k + 2], 0xee);
+    }
+  }
+  const __m512i even = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+  const __m512i odd = _mm512_setr_epi32(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+  for (std::size_t i = 0; i < 8; ++i) {
+    const __m512 row = _mm512_permutex2var_ps(b[i % 4], i < 4 ? even : odd, b[i % 4 + 4]);
+    if (kAll || i < present) _mm512_storeu_ps(rows + i * stride, row);
+  }
+#else
+  for (std::size_t f = 0; f < kLine; f += kLanes) {
+    Lanes block[kLanes];
+    for (std::size_t i = 0; i < kLanes; ++i) block[i] = load_aligned(from + (f + i) * lanes);
+    transpose(block);
+    store_rows<kAll>(block, rows + f, stride, present);
+  }
+#endif
+}
+
+void unpack_dense(const float* from, std::size_t lanes, std::size_t samples, std::size_t features, std::size_t stride,
+                  float* to) {
+  for_each_stretch(features, before_line(to, stride), [&](std::size_t first, std::size_t count) {
+    for (std::size_t l = 0; l < samples; l += kWritten) {
+      const float* const lines = from + first * lanes + l;
+      float* const rows = to + l * stride + first;
+      if (l + kWritten <= samples) {
+        for (std::size_t f = 0; f < count; f += kLine) unpack_line<true>(lines + f * lanes, lanes, kWritten, stride, rows + f);
+      } else {
+        for (std::size_t f = 0; f < count; f += kLine)
+          unpack_line<false>(lines + f * lanes, lanes, samples - l, stride, rows + f);
+      }
+    }
+  });
+}
+
 }  // namespace
 
 void pack_lanes(const float* from, std::size_t stride, std::size_t samples, std::size_t features, std::size_t lanes,
                 const Gaps& gaps, float* to) {
+  if (is_dense(gaps, features)) return pack_dense(from, stride, samples, features, lanes, to);
   for (std::size_t l = 0; l < lanes; l += kLanes) {
     const Cursor<float> cursor{to + l, lanes, gaps};
     if (l + kLanes <= samples) {
@@ -161,6 +267,7 @@ void pack_lanes(const float* from, std::size_t stride, std::size_t samples, std:
 
 void unpack_lanes(const float* from, std::size_t lanes, std::size_t samples, std::size_t features, std::size_t stride,
                   const Gaps& gaps, float* to) {
+  if (is_dense(gaps, features)) return unpack_dense(from, lanes, samples, features, stride, to);
   for (std::size_t l = 0; l < samples; l += kLanes) {
     const Cursor<const float> cursor{from + l, lanes, gaps};
     if (l + kLanes <= samples) {

@@ -9,9 +9,10 @@ namespace {
 
 // Inputs of a panel in the first cache, leaving room for weights and outputs.
 constexpr std::size_t kPanelBytes = 32 * 1024;
-// Sums of a block of rows: they are read and written once a panel, in no order, so they stay in the second cache, where
-// the inputs of all panels are too.
-constexpr std::size_t kRowBytes = 256 * 1024;
+// Sums of a block of rows. Those of many panels are read and written once a panel, in no order, so they stay in the
+// second cache, where the inputs of all panels are too. Those of one panel leave the second cache to its inputs; fewer
+// rows would fall into buckets too small to be computed together.
+constexpr std::size_t kPanelRowBytes = 256 * 1024, kRowBytes = 64 * 1024;
 // Terms in a row of a panel below which loading and storing the row's sums costs more than the first cache saves.
 constexpr double kLeastTerms = 5;
 
@@ -25,12 +26,17 @@ std::size_t panel_columns(const Csr& csr, std::size_t lanes) {
   return (csr.columns + count - 1) / count;
 }
 
+std::size_t rows_of_block(std::size_t rows, std::size_t lanes, std::size_t panels) {
+  const std::size_t most = (panels > 1 ? kPanelRowBytes : kRowBytes) / (lanes * sizeof(float));
+  return std::max<std::size_t>(1, rows <= 2 * most ? rows : most);
+}
+
 }  // namespace
 
-PackedPanels::PackedPanels(const Csr& csr, const float* bias, const Layout& from, const Layout& to, std::size_t lanes) {
+PackedPanels::PackedPanels(const Csr& csr, const float* bias, const Layout& from, std::size_t lanes) {
   const std::size_t width = panel_columns(csr, lanes);
   const std::size_t panels = std::max<std::size_t>(1, (csr.columns + width - 1) / width);
-  const std::size_t block = panels == 1 ? std::max<std::size_t>(1, csr.rows) : kRowBytes / (lanes * sizeof(float));
+  const std::size_t block = block_rows_ = rows_of_block(csr.rows, lanes, panels);
   std::vector<std::size_t> next(block), ends(block), order(block);
   for (std::size_t row = 0; row < csr.rows; row += block) {
     const std::size_t rows = std::min(block, csr.rows - row);
@@ -54,13 +60,14 @@ PackedPanels::PackedPanels(const Csr& csr, const float* bias, const Layout& from
           buckets_.push_back({0, static_cast<std::uint32_t>(terms_of(r))});
         fresh = false;
         buckets_.back().rows += 1;
-        outputs_.push_back(static_cast<std::uint32_t>(to.position(row + r)));
+        outputs_.push_back(static_cast<std::uint32_t>(r));
         if (first) bias_.push_back(bias != nullptr ? bias[row + r] : 0);
         for (std::size_t k = next[r]; k < ends[r]; ++k)
           terms_.push_back({static_cast<std::uint32_t>(from.position(csr.indices[k])), csr.weights[k]});
         next[r] = ends[r];
       }
-      pieces_.push_back({static_cast<std::uint32_t>(buckets_.size()), first, last});
+      pieces_.push_back({static_cast<std::uint32_t>(buckets_.size()), static_cast<std::uint32_t>(row),
+                         static_cast<std::uint32_t>(rows), first, last});
     }
   }
 }

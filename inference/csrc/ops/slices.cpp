@@ -8,8 +8,16 @@
 namespace dwf {
 namespace {
 
-// Cycles of one gather of 16 inputs, and of a step: per term a permutation and a shift beside the sum, and the window.
-constexpr double kGather = 10.5, kStepTerm = 1.4, kStep = 1.2;
+// Cycles of a gather of a register of inputs, and of a step: per term a permutation and a shift beside the sum, and the window.
+struct Cycles {
+  double gather, term, step;
+};
+constexpr Cycles kAvx512{10.5, 1.4, 1.2}, kAvx2{5.3, 1.6, 1.0};
+
+// What is larger than this does not stay in the second cache, beside all else, and a byte of it takes so many cycles to come.
+constexpr double kNear = 1 << 20, kFarByte = 0.22;
+
+double cycles_of(double work, double bytes) { return bytes > kNear ? std::max(work, bytes * kFarByte) : work; }
 
 }  // namespace
 
@@ -27,21 +35,24 @@ PackedSlices::PackedSlices(const Csr& csr, const float* bias, const Layout& from
   outputs_.resize(filled);
   bias_.resize(filled);
   terms_.resize(filled);
-  if (set == InstructionSet::avx512 && from.dense() && csr.columns >= kWindow) {
-    Cut longer = cut(csr, kLongStep), shorter = cut(csr, kShortStep);
-    Cut& better = longer.cycles() < shorter.cycles() ? longer : shorter;
-    double gathering = 0;
-    for (std::size_t row = 0; row < csr.rows; row += lanes_) gathering += kGather * terms_[row];
-    if (better.cycles() < gathering) {
-      steps_ = std::move(better);
-      return;
+  const std::size_t window = window_of(set);
+  if (window > 0 && from.dense() && csr.columns >= window) {
+    const Cycles& cycles = set == InstructionSet::avx512 ? kAvx512 : kAvx2;
+    double gathers = 0;
+    for (std::size_t row = 0; row < csr.rows; row += lanes_) gathers += terms_[row];
+    const double word = 4 * static_cast<double>(lanes_);  // bytes of a register
+    double least = cycles_of(gathers * cycles.gather, gathers * 2 * word);
+    for (const std::size_t terms : kStepTerms) {
+      Cut made = cut(csr, window, terms);
+      const double count = static_cast<double>(made.windows.size()), each = static_cast<double>(terms);
+      const double taken = cycles_of(count * (cycles.step + cycles.term * each), count * (1 + each) * word);
+      if (taken >= least) continue;
+      least = taken;
+      steps_ = std::move(made);
     }
+    if (in_steps()) return;
   }
   pack_slices(csr, from);
-}
-
-double PackedSlices::Cut::cycles() const {
-  return static_cast<double>(windows.size()) * (kStep + kStepTerm * static_cast<double>(terms));
 }
 
 void PackedSlices::pack_slices(const Csr& csr, const Layout& from) {
@@ -66,7 +77,7 @@ void PackedSlices::pack_slices(const Csr& csr, const Layout& from) {
 
 // Each step's window begins at the first column that is left over in any row, so a row with many terms in a stretch of
 // columns is waited for no longer than it takes, and the others go ahead within the window.
-PackedSlices::Cut PackedSlices::cut(const Csr& csr, std::size_t step_terms) const {
+PackedSlices::Cut PackedSlices::cut(const Csr& csr, std::size_t window, std::size_t step_terms) const {
   Cut made;
   made.terms = step_terms;
   std::array<std::int32_t, 16> next{}, ends{};
@@ -82,7 +93,7 @@ PackedSlices::Cut PackedSlices::cut(const Csr& csr, std::size_t step_terms) cons
       for (std::size_t r = 0; r < rows; ++r)
         if (next[r] < ends[r]) first = std::min(first, static_cast<std::size_t>(csr.indices[next[r]]));
       if (first == csr.columns) break;
-      first = std::min(first, csr.columns - kWindow);
+      first = std::min(first, csr.columns - window);
       made.windows.push_back(static_cast<std::uint32_t>(first));
       const std::size_t places = made.places.size(), weights = made.weights.size();
       made.places.resize(places + lanes_);
@@ -90,8 +101,8 @@ PackedSlices::Cut PackedSlices::cut(const Csr& csr, std::size_t step_terms) cons
       for (std::size_t r = 0; r < lanes_; ++r) {
         std::uint32_t word = 0;
         for (std::size_t k = 0; k < step_terms; ++k) {
-          std::uint32_t place = kWindow;  // a zero
-          if (r < rows && next[r] < ends[r] && static_cast<std::size_t>(csr.indices[next[r]]) < first + kWindow) {
+          auto place = static_cast<std::uint32_t>(window);  // a zero
+          if (r < rows && next[r] < ends[r] && static_cast<std::size_t>(csr.indices[next[r]]) < first + window) {
             place = static_cast<std::uint32_t>(csr.indices[next[r]]) - static_cast<std::uint32_t>(first);
             made.weights[weights + k * lanes_ + r] = csr.weights[next[r]];
             ++next[r];

@@ -34,10 +34,9 @@ class PackedSlices {
     std::size_t terms = 0;
     AlignedVector<std::uint32_t> begins, windows, places;
     AlignedVector<float> weights;
-    double cycles() const;
   };
 
-  Cut cut(const Csr& csr, std::size_t step_terms) const;
+  Cut cut(const Csr& csr, std::size_t window, std::size_t step_terms) const;
   void pack_slices(const Csr& csr, const Layout& from);
 
   std::size_t lanes_;

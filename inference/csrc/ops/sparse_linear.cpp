@@ -18,7 +18,7 @@ class SparseLinear : public Op {
   SparseLinear(const Builder& builder, int input, int output, const Csr& csr, const float* bias, Activation activation)
       : Op({input}, output),
         activation_(activation),
-        panels_(csr, bias, builder.layout(input), builder.layout(output), builder.widest),
+        panels_(csr, bias, builder.layout(input), builder.widest),
         slices_(csr, bias, builder.layout(input), builder.layout(output), builder.set),
         on_lanes_(DWF_KERNEL(builder.set, sparse_linear)),
         gather_(DWF_KERNEL(builder.set, gather_vector)),
@@ -29,7 +29,11 @@ class SparseLinear : public Op {
   void run(const Tile& tile) const override {
     const float* const from = tile.values[inputs[0]];
     float* const to = tile.values[output];
-    if (tile.lanes > 1) return on_lanes_(panels_.view(), from, tile.lanes, activation_, to);
+    if (tile.lanes > 1) {
+      const bool rows = tile.rows.to != nullptr;
+      on_lanes_(panels_.view(), from, tile.lanes, activation_, rows ? tile.scratch : to, tile.rows);
+      return;
+    }
     const bool relu = activation_.function == Function::relu;
     if (slices_.in_steps()) {
       permute_(slices_.steps(), from, relu, to);
@@ -39,6 +43,8 @@ class SparseLinear : public Op {
     if (!is_cheap(activation_.function)) activate_(to, rows_, activation_, to);
   }
 
+  bool stores_rows() const override { return true; }
+  std::size_t scratch(std::size_t lanes) const override { return panels_.block_rows() * lanes; }
   const char* kernel() const override { return "sparse"; }
   std::size_t bytes() const override { return panels_.bytes() + slices_.bytes(); }
 

@@ -53,6 +53,61 @@ def test_many_rows_and_columns(instruction_set, zeros):
 
 
 @every_set
+@pytest.mark.parametrize("widest", [16, 32, 64])
+@pytest.mark.parametrize("rows", [512, 513, 1100])
+def test_rows_in_blocks_of_one_panel(instruction_set, widest, rows):
+    """Few terms, so one panel; more rows than a block has, and whole and partly filled tiles."""
+    weight = linear.weights(rows, 300, 0.99)
+    bias = np.random.default_rng(2).standard_normal(rows, dtype=np.float32)
+    for activation in ("", "relu", "gelu"):
+        for batch in (64, 77):
+            check(weight, bias, batch, "sparse", instruction_set, activation, widest)
+
+
+@every_set
+@pytest.mark.parametrize("features", [31, 32, 33, 64, 80, 96, 1024])
+@pytest.mark.parametrize("offset", [0, 1, 4, 12])
+def test_wherever_rows_of_samples_begin(instruction_set, features, offset):
+    """Rows of whole cache lines begin in the middle of one, in and out; nothing around is written."""
+    weight = np.diag(np.arange(1, features + 1, dtype=np.float32))
+    made = linear.program(weight, instruction_set=instruction_set)
+    for batch in (5, 64, 100):
+        x = np.empty(batch * features + offset, np.float32)[offset:].reshape(batch, features)
+        x[:] = np.arange(x.size, dtype=np.float32).reshape(x.shape) % 97
+        room = np.full(x.size + offset + 32, np.nan, np.float32)
+        out = room[offset : offset + x.size].reshape(x.shape)
+        made.run(x, out)
+        np.testing.assert_array_equal(out, x * weight.diagonal())
+        assert np.isnan(room[:offset]).all()
+        assert np.isnan(room[offset + x.size :]).all()
+
+
+@every_set
+@pytest.mark.parametrize("columns", [6, 7, 8, 30, 31, 32])
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 0.8])
+def test_one_sample_of_as_many_inputs_as_a_window(instruction_set, columns, zeros):
+    check(linear.weights(45, columns, zeros), None, 1, "sparse", instruction_set)
+
+
+@every_set
+def test_an_output_that_the_next_layer_reads(instruction_set):
+    """It is needed both as rows of samples and by lanes."""
+    first, second = linear.weights(700, 100, 0.97), linear.weights(600, 700, 0.97)
+    builder = linear._native.Builder(instruction_set)
+    x = builder.value((100, 1, 1, 0, 0))
+    builder.input(x)
+    middle = linear.add_layer(builder, x, first, None)
+    last = linear.add_layer(builder, middle, second, None)
+    made = builder.build([last, middle])
+    given = np.random.default_rng(0).standard_normal((100, 100), dtype=np.float32)
+    outs = [np.full((100, rows), np.nan, np.float32) for rows in (600, 700)]
+    made.run([given], outs)
+    wide = linear.expected(first, None, given)
+    assert linear.close(outs[1], wide)
+    assert linear.close(outs[0], wide @ second.T)
+
+
+@every_set
 @every_kernel
 @pytest.mark.parametrize("widest", [1, 16, 32, 64])
 def test_tiles_of_each_width(instruction_set, kernel, widest):
