@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -24,6 +25,13 @@ std::size_t index_of(std::size_t lanes) {
 Gaps gaps_of(const Layout& layout) {
   if (layout.dense()) return {layout.features(), 1, 0, 0};
   return {layout.width, layout.height, 2 * layout.border_columns, 2 * layout.border_rows * layout.stored_width()};
+}
+
+// Rows of images are a few cache lines, for which calling memcpy would take longer than to copy them.
+void copy(const float* from, std::size_t size, float* to) {
+  std::size_t i = 0;
+  for (; i + kLine <= size; i += kLine) std::memcpy(to + i, from + i, kLine * sizeof(float));
+  for (; i < size; ++i) to[i] = from[i];
 }
 
 // A stretch of memory that values use one after the other. Those with a border of zeros share only with their like, which
@@ -149,8 +157,8 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
     } else if (direct) {
       for (std::size_t c = 0; c < layout.channels; ++c)
         for (std::size_t h = 0; h < layout.height; ++h)
-          std::copy_n(from + (c * layout.height + h) * layout.width * lanes, layout.width * lanes,
-                      place + layout.position(c, h, 0) * lanes);
+          copy(from + (c * layout.height + h) * layout.width * lanes, layout.width * lanes,
+               place + layout.position(c, h, 0) * lanes);
     } else {
       DWF_KERNEL(set_, pack_lanes)(from, layout.features(), samples, layout.features(), lanes, gaps_of(layout),
                                    place + layout.position(0) * lanes);
@@ -179,8 +187,8 @@ void Program::run_tile(const Call& call, std::size_t first, std::size_t lanes, A
     if (direct) {
       for (std::size_t c = 0; c < layout.channels; ++c)
         for (std::size_t h = 0; h < layout.height; ++h)
-          std::copy_n(place + layout.position(c, h, 0) * lanes, layout.width * lanes,
-                      to + (c * layout.height + h) * layout.width * lanes);
+          copy(place + layout.position(c, h, 0) * lanes, layout.width * lanes,
+               to + (c * layout.height + h) * layout.width * lanes);
     } else {
       DWF_KERNEL(set_, unpack_lanes)(place + layout.position(0) * lanes, lanes, samples, layout.features(),
                                      layout.features(), gaps_of(layout), to);

@@ -6,31 +6,67 @@ namespace dwf {
 namespace DWF_ISA {
 namespace {
 
+// Every other one of eight numbers, without the last of them.
+DWF_INLINE void every_other(const float* from, float* to) {
+#if defined(__SSE2__)
+  // The second half from one number earlier on.
+  _mm_storeu_ps(to, _mm_shuffle_ps(_mm_loadu_ps(from), _mm_loadu_ps(from + 3), 0xd8));
+#else
+  for (std::size_t i = 0; i < 4; ++i) to[i] = from[2 * i];
+#endif
+}
+
 template <std::size_t kStep>
+DWF_INLINE void copy(const float* from, std::size_t size, std::size_t step, float* to) {
+  std::size_t i = 0;
+  if (kStep == 1) {
+    for (; i + kLanes <= size; i += kLanes) store(to + i, load(from + i));
+    for (; i + 4 <= size; i += 4) std::memcpy(to + i, from + i, 4 * sizeof(float));
+  } else if (kStep == 2) {
+    for (; i + 4 <= size; i += 4) every_other(from + 2 * i, to + i);
+  }
+  for (; i < size; ++i) to[i] = from[i * (kStep != 0 ? kStep : step)];
+}
+
+// kSize: of all segments, or 0 for any.
+template <std::size_t kStep, std::size_t kSize>
 void gather_by(const float* from, const std::uint32_t* offsets, std::size_t count, const Segment* segments,
                std::size_t segment_count, std::size_t step, std::size_t width, float* to) {
   for (std::size_t k = 0; k < count; ++k, to += width)
     for (const Segment* segment = segments; segment < segments + segment_count; ++segment) {
       const float* const image = from + offsets[k] + segment->image;
       float* const window = to + segment->window;
-      std::size_t i = 0;
-      if (kStep == 1) {
-        for (; i + kLanes <= segment->size; i += kLanes) store(window + i, load(image + i));
-        for (; i + 4 <= segment->size; i += 4) std::memcpy(window + i, image + i, 4 * sizeof(float));
+      if (kStep == 1 && kSize != 0) {
+        std::memcpy(window, image, kSize * sizeof(float));
+      } else {
+        copy<kStep>(image, kSize != 0 ? kSize : segment->size, step, window);
       }
-      for (; i < segment->size; ++i) window[i] = image[i * (kStep != 0 ? kStep : step)];
     }
+}
+
+using Gather = void (*)(const float*, const std::uint32_t*, std::size_t, const Segment*, std::size_t, std::size_t,
+                        std::size_t, float*);
+
+// By the size of rows of usual images.
+template <std::size_t kStep>
+Gather pick(std::size_t size) {
+  switch (size) {
+    case 4: return gather_by<kStep, 4>;
+    case 8: return gather_by<kStep, 8>;
+    case 16: return gather_by<kStep, 16>;
+    default: return gather_by<kStep, 0>;
+  }
 }
 
 }  // namespace
 
 void gather(const float* from, const std::uint32_t* offsets, std::size_t count, const Segment* segments,
             std::size_t segment_count, std::size_t step, std::size_t width, float* to) {
-  switch (step) {
-    case 1: return gather_by<1>(from, offsets, count, segments, segment_count, step, width, to);
-    case 2: return gather_by<2>(from, offsets, count, segments, segment_count, step, width, to);
-    default: return gather_by<0>(from, offsets, count, segments, segment_count, step, width, to);
-  }
+  std::size_t size = segments->size;
+  for (std::size_t s = 1; s < segment_count; ++s)
+    if (segments[s].size != size) size = 0;
+  const Gather run = step == 1 ? pick<1>(size) : step == 2 ? pick<2>(size) : gather_by<0, 0>;
+  run(from, offsets, count, segments, segment_count, step, width, to);
 }
 
 void scatter(const float* from, std::size_t count, std::size_t width, const Segment* segments, std::size_t segment_count,

@@ -4,6 +4,9 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/rows.h"
+#include "ops/images.h"
+
 namespace dwf {
 namespace {
 
@@ -19,6 +22,8 @@ constexpr std::size_t kLoneRows = 8, kLoneColumns = 48;
 constexpr std::size_t kFirstCache = 32768;
 // Weights of an output channel in a part, on average, from which on it pays to cut.
 constexpr double kLeastTaps = 5;
+// And of a lone image, whose sums of all output channels are in the second cache.
+constexpr double kLeastGatheredTaps = 10;
 
 std::size_t pieces(std::size_t size, std::size_t most) { return (size + most - 1) / most; }
 
@@ -62,7 +67,15 @@ Conv::Conv(const Builder& builder, int input, int added, int output, const Windo
     parts_ = cut(taps, panel_channels(taps, weights, panel, builder.widest), weights.mixed());
     filters_ = weights.pack(set_, taps, parts_, positions);
   }
-  if (!shifted_) plan_gathering(taps, weights, positions);
+  const Csr* const rows = weights.rows();
+  if (!shifted_ && rows != nullptr && ConvMatrix::pays(*rows, taps, window, from_, to_)) {
+    std::vector<float> biases(to_.features());
+    for (std::size_t f = 0; f < biases.size(); ++f)
+      biases[f] = bias_.empty() ? map_[f] : bias_[f / (to_.height * to_.width)];
+    matrix_ = std::make_unique<const ConvMatrix>(set_, *rows, taps, window, from_, to_, biases);
+  } else if (!shifted_) {
+    plan_gathering(taps, weights, positions);
+  }
 }
 
 void Conv::plan_gathering(const Taps& taps, const Weights& weights, const std::vector<std::uint32_t>& positions) {
@@ -71,7 +84,11 @@ void Conv::plan_gathering(const Taps& taps, const Weights& weights, const std::v
   from_direct_ = taps.window == 1 && window_.stride_rows == 1 && window_.stride_columns == 1 &&
                  from_.dense() && outputs % kRun == 0;
   plan_stretches();
-  const std::size_t gathered = std::max<std::size_t>(kGathered / (most_runs_ * kRun * sizeof(float) * taps.window), 1);
+  // In the first cache, if each output channel has enough to do with what is in it.
+  const std::size_t bytes = most_runs_ * kRun * sizeof(float) * taps.window, few = std::max<std::size_t>(kFirstCache / bytes, 1);
+  const double each = static_cast<double>(weights.size()) / static_cast<double>(taps.outputs * taps.inputs_of_group());
+  const bool cached = each * static_cast<double>(few) >= kLeastGatheredTaps;
+  const std::size_t gathered = cached ? few : std::max<std::size_t>(kGathered / bytes, 1);
   single_parts_ = cut(taps, from_direct_ ? from_.channels : gathered, weights.mixed());
   std::vector<std::uint32_t> places(positions.size());
   for (const Part& part : single_parts_) {
@@ -140,6 +157,7 @@ std::vector<Segment> Conv::segments(const Stretch& stretch, const Layout& layout
 
 std::size_t Conv::scratch(std::size_t lanes) const {
   if (lanes > 1 || shifted_) return 0;
+  if (matrix_ != nullptr) return matrix_->scratch();
   const std::size_t windows = from_direct_ ? 0 : most_gathered_ * most_runs_ * kRun;
   return windows + (to_direct_ ? 0 : to_.channels * most_runs_ * kRun);
 }
@@ -148,12 +166,15 @@ std::size_t Conv::bytes() const {
   std::size_t weights = 0;
   for (const Filters* filters : {filters_.get(), single_filters_.get()})
     if (filters != nullptr) weights += filters->bytes();
+  if (matrix_ != nullptr) weights += matrix_->bytes();
   return weights + (bias_.size() + map_.size()) * sizeof(float);
 }
 
 void Conv::run(const Tile& tile) const {
   if (tile.lanes > 1 || shifted_) {
     run_in_place(tile);
+  } else if (matrix_ != nullptr) {
+    return run_matrix(tile);
   } else {
     run_gathered(tile);
   }
@@ -238,6 +259,21 @@ void Conv::run_gathered(const Tile& tile) const {
     const std::size_t added_stored = added_.stored_height() * added_.stored_width();
     scatter_sums(target, to_.channels, channel, stretch.to.data(), stretch.to.size(), later ? added : nullptr,
                  stretch.added.data(), added_stored, low_, high_, stored, to);
+  }
+}
+
+void Conv::run_matrix(const Tile& tile) const {
+  float* const to = tile.values[output];
+  const bool relu = !adds_ && activation_.function == Function::relu;
+  matrix_->run(tile.values[inputs[0]], tile.scratch, relu, to);
+  if (adds_) {
+    const float* const added = tile.values[inputs[1]];
+    for_runs(false, [&](std::size_t feature, std::size_t size) {
+      float* const row = to + to_.position(feature);
+      DWF_KERNEL(set_, add_rows)(row, added + added_.position(feature), size, activation_, row);
+    }, to_, added_);
+  } else if (!relu && activation_.function != Function::none) {
+    finish(to, 1);
   }
 }
 

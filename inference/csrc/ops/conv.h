@@ -13,16 +13,11 @@
 #include "kernels/gather.h"
 #include "memory.h"
 #include "op.h"
+#include "ops/conv_matrix.h"
 #include "ops/filters.h"
+#include "ops/window.h"
 
 namespace dwf {
-
-struct Window {
-  std::size_t rows, columns;
-  std::size_t stride_rows, stride_columns;
-  std::size_t padding_rows, padding_columns;
-  std::size_t dilation_rows, dilation_columns;
-};
 
 class Conv : public Op {
  public:
@@ -55,6 +50,7 @@ class Conv : public Op {
   void plan_gathering(const Taps& taps, const Weights& weights, const std::vector<std::uint32_t>& positions);
   void run_in_place(const Tile& tile) const;
   void run_gathered(const Tile& tile) const;
+  void run_matrix(const Tile& tile) const;
   void finish(float* to, std::size_t lanes) const;
 
   const InstructionSet set_;
@@ -73,7 +69,10 @@ class Conv : public Op {
   std::unique_ptr<const Filters> filters_;
   std::size_t corner_;  // the position of the first output's window
 
-  // For another lone image, whose windows are gathered, but where each is a position.
+  // For another lone image: a matrix where that is less work.
+  std::unique_ptr<const ConvMatrix> matrix_;
+
+  // Or its windows are gathered, but where each is a position.
   std::vector<Part> single_parts_;
   std::unique_ptr<const Filters> single_filters_;
   std::vector<std::vector<std::uint32_t>> gathered_;  // of each part, where the taps that are used begin

@@ -57,6 +57,8 @@ class Weights {
   // Whether one part may hold several groups.
   virtual bool mixed() const = 0;
   virtual std::size_t size() const = 0;
+  // As rows by output channel, where they are kept so; otherwise null.
+  virtual const Csr* rows() const { return nullptr; }
   // Which taps any weight of a part needs.
   virtual std::vector<std::uint32_t> used(const Taps& taps, const Part& part) const = 0;
   // offsets: of every tap, in Field::unit.
@@ -71,6 +73,7 @@ class SparseWeights : public Weights {
   const char* kernel() const override { return "sparse conv"; }
   bool mixed() const override { return true; }
   std::size_t size() const override { return csr_.size(); }
+  const Csr* rows() const override { return &csr_; }
   std::vector<std::uint32_t> used(const Taps& taps, const Part& part) const override;
   std::unique_ptr<const Filters> pack(InstructionSet set, const Taps& taps, const std::vector<Part>& parts,
                                       const std::vector<std::uint32_t>& offsets) const override;

@@ -23,12 +23,23 @@ using namespace nb::literals;
 // Of one dimension, for each output: the first input of its window, how many there are, and the divisor of a mean.
 using Spans = std::vector<std::tuple<std::size_t, std::size_t, double>>;
 
+// Whether windows are of two inputs, side by side, and leave none out.
+bool are_pairs(const std::vector<Span>& spans, std::size_t inputs) {
+  if (inputs != 2 * spans.size()) return false;
+  for (std::size_t i = 0; i < spans.size(); ++i)
+    if (spans[i].first != 2 * i || spans[i].count != 2 || spans[i].divisor != spans[0].divisor) return false;
+  return true;
+}
+
 class Pool : public Op {
  public:
   Pool(const Builder& builder, int input, int output, bool largest, std::vector<Span> rows, std::vector<Span> columns,
        std::array<std::size_t, 2> steps)
       : Op({input}, output), set_(builder.set), from_(builder.layout(input)), to_(builder.layout(output)),
-        largest_(largest), rows_(std::move(rows)), columns_(std::move(columns)), steps_(steps) {}
+        largest_(largest), rows_(std::move(rows)), columns_(std::move(columns)), steps_(steps),
+        in_pairs_(steps == std::array<std::size_t, 2>{1, 1} && from_.dense() && are_pairs(rows_, from_.height) &&
+                  are_pairs(columns_, from_.width) &&
+                  (to_.width >= kManyColumns || (to_.width & (to_.width - 1)) == 0)) {}
 
   void run(const Tile& tile) const override {
     const std::size_t lanes = tile.lanes;
@@ -45,7 +56,10 @@ class Pool : public Op {
                           to_.stored_width() * lanes};
     const float* const from = tile.values[inputs[0]] + from_.position(0) * lanes;
     float* const to = tile.values[output] + to_.position(0) * lanes;
-    if (lanes == 1) {
+    if (lanes == 1 && in_pairs_) {
+      const float scale = largest_ ? 1 : 1 / (rows_[0].divisor * columns_[0].divisor);
+      DWF_KERNEL(set_, pool_pairs)(pooling, scale, from, to);
+    } else if (lanes == 1) {
       DWF_KERNEL(set_, pool_single)(pooling, rows_.data(), columns_.data(), from, tile.scratch, to);
     } else {
       DWF_KERNEL(set_, pool_tile)(pooling, rows_.data(), columns_.data(), from, lanes, to);
@@ -61,6 +75,7 @@ class Pool : public Op {
   const bool largest_;
   const std::vector<Span> rows_, columns_;
   const std::array<std::size_t, 2> steps_;
+  const bool in_pairs_;
 };
 
 std::vector<Span> read_spans(const Spans& spans, std::size_t outputs, std::size_t inputs, std::size_t step) {

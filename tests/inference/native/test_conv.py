@@ -1,13 +1,15 @@
 """Convolutions of the native engine against torch in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from inference import _native
-from inference.graph import Activation, Conv2d
+from inference.graph import Activation, Add, Conv2d, Graph
 from tests.inference.native.images import SETS, assert_close, normal, one_node, program, run, with_zeros
 
 BATCHES = st.sampled_from([1, 2, 3, 15, 16, 17, 31, 32, 33])
@@ -130,6 +132,88 @@ def test_bands(instruction_set, batch, kernel, stride, padding, dilation):
         out = torch.full(expected.shape, float("nan"))
         made.run([x.numpy()], [out.numpy()])
         assert_close(out, expected)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("size", "padding"), [(4, 1), (8, 1), (16, 1), (32, 1), (9, 0), (17, 2)])
+@pytest.mark.parametrize("zeros", [0.5, 0.97])
+def test_lone_images(instruction_set, stride, size, padding, zeros):
+    # Rows of sizes that are copied by registers, and others; few and many weights to a window.
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output="y",
+        weight=with_zeros(normal(20, 90, 3, 3), zeros),
+        bias=normal(20),
+        stride=(stride, stride),
+        padding=(padding, padding),
+    )
+    x = normal(1, 90, size, size, seed=2)
+    expected = reference(x, node)
+    graph = one_node(node, tuple(x.shape[1:]), tuple(expected.shape[1:]))
+    assert_close(run(graph, [x], instruction_set, 16), expected)
+
+
+@st.composite
+def small_convolutions(draw):
+    """A layer of few positions, of which windows see more border than image."""
+    pair = lambda least, most: draw(st.tuples(st.integers(least, most), st.integers(least, most)))  # noqa: E731
+    size, kernel, stride, padding, dilation = pair(1, 3), pair(1, 3), pair(1, 2), pair(0, 2), pair(1, 2)
+    after = tuple(outputs(size[d], kernel[d], stride[d], padding[d], dilation[d]) for d in (0, 1))
+    assume(min(after) >= 1)
+    groups, each, filters = draw(
+        st.sampled_from([(1, 40, 33), (1, 7, 5), (3, 4, 4), (17, 1, 1), (6, 1, 2)])
+    )
+    shape = (groups * filters, *after)
+    bias = draw(st.sampled_from([None, shape[:1], shape]))
+    weight = normal(shape[0], each, *kernel, seed=draw(st.integers(0, 99)))
+    node = Conv2d(
+        name="conv",
+        inputs=("x",),
+        output="y",
+        weight=with_zeros(weight, draw(st.sampled_from([0, 0.5, 0.9, 1]))),
+        bias=None if bias is None else normal(*bias, seed=1),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        activation=draw(st.sampled_from([None, *map(Activation, ["relu", "relu6", "silu"])])),
+    )
+    return node, (groups * each, *size), shape
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@settings(max_examples=60, deadline=None)
+@given(small_convolutions(), st.sampled_from([1, 2, 17]), st.booleans(), st.booleans())
+def test_small_images(instruction_set, convolution, batch, adds, bordered):
+    node, before, after = convolution
+    x, more = normal(batch, *before, seed=2), normal(batch, *after, seed=3)
+    expected = F.conv2d(
+        x.double(), node.weight.double(), None, node.stride, node.padding, node.dilation, node.groups
+    )
+    if node.bias is not None:
+        expected = expected + (node.bias if node.bias.ndim == 3 else node.bias[:, None, None]).double()
+    function = FUNCTIONS[node.activation.kind if node.activation else None]
+    nodes, inputs, given_inputs, shapes = [node], ("x",), [x], {"x": before, "y": after}
+    if adds:  # on the way, before the activation
+        nodes = [
+            replace(node, activation=None, output="sums"),
+            Add(name="add", inputs=("more", "sums"), output="y", activation=node.activation),
+        ]
+        inputs, given_inputs = ("x", "more"), [x, more]
+        shapes |= {"more": after, "sums": after}
+        expected = expected + more.double()
+    expected = function(expected)
+    if bordered:  # by a reader that pads
+        last = Conv2d(
+            name="last", inputs=("y",), output="z", weight=normal(2, after[0], 3, 3), padding=(1, 1)
+        )
+        nodes.append(last)
+        expected = reference(expected, last)
+        shapes["z"] = tuple(expected.shape[1:])
+    graph = Graph(inputs, ("z" if bordered else "y",), tuple(nodes), shapes)
+    assert_close(run(graph, given_inputs, instruction_set), expected)
 
 
 @pytest.mark.parametrize("instruction_set", SETS)

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from inference import _native
-from inference.graph import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from inference.graph import AdaptiveAvgPool2d, AvgPool2d, Conv2d, Graph, MaxPool2d
 from tests.inference.native.images import SETS, assert_close, normal, one_node, run
 
 BATCHES = st.sampled_from([1, 2, 16, 17, 33])
@@ -121,3 +121,37 @@ def test_windows_outside_are_refused(rows, message):
     builder.input(x)
     with pytest.raises(ValueError, match=message):
         builder.pool(x, y, True, rows, [(0, 2, 1.0), (2, 2, 1.0)])
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize("channels", [1, 5, 32])
+@pytest.mark.parametrize("size", [(2, 2), (4, 4), (6, 8), (8, 16), (10, 6), (32, 32), (4, 44), (64, 24)])
+@pytest.mark.parametrize("bordered", [False, True])
+def test_windows_of_two_by_two(instruction_set, largest, channels, size, bordered):
+    # Of a lone image, many at once: rows of a part of a register, of one, and of one and a half.
+    kind = MaxPool2d if largest else AvgPool2d
+    node = kind(name="pool", inputs=("x",), output="y", kernel=(2, 2), stride=(2, 2))
+    x = normal(1, channels, *size)
+    expected = (F.max_pool2d if largest else F.avg_pool2d)(x.double(), 2)
+    nodes, output = [node], "y"
+    shapes = {"x": tuple(x.shape[1:]), "y": tuple(expected.shape[1:])}
+    if bordered:  # by a reader that pads
+        weight = normal(3, channels, 3, 3)
+        nodes.append(Conv2d(name="conv", inputs=("y",), output="z", weight=weight, padding=(1, 1)))
+        expected, output = F.conv2d(expected, weight.double(), padding=1), "z"
+        shapes["z"] = tuple(expected.shape[1:])
+    graph = Graph(("x",), (output,), tuple(nodes), shapes)
+    assert_close(run(graph, [x], instruction_set), expected)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("size", [2, 8, 16, 64])
+def test_nan_comes_out_of_windows_of_two_by_two(instruction_set, size):
+    x = normal(1, 3, size, size)
+    for channel, (row, column) in enumerate([(0, 1), (1, 0), (1, 1)]):
+        x[0, channel, row, column] = float("nan")
+    node = MaxPool2d(name="pool", inputs=("x",), output="y", kernel=(2, 2), stride=(2, 2))
+    out = run(one_node(node, (3, size, size), (3, size // 2, size // 2)), [x], instruction_set)
+    assert torch.isnan(out).sum() == 3
+    assert torch.isnan(out[0, :, 0, 0]).all()
