@@ -26,13 +26,7 @@ class Options:
         penalty: float,
         dead: float,
         flush: bool,
-        maximize: bool,
-        momentum: float = ...,
-        dampening: float = ...,
-        nesterov: bool = ...,
-        beta1: float = ...,
-        beta2: float = ...,
-        eps: float = ...,
+        base: dict[str, Any],
     ) -> Options: ...
 
 class Table:

@@ -2,6 +2,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -9,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "dispatch.h"
@@ -23,25 +25,46 @@ using namespace nb::literals;
 
 using Ranges = std::vector<std::tuple<std::size_t, std::size_t, std::size_t>>;
 
-Options make_options(Rule rule, Storage storage, int depth, double lr, double penalty, double dead, bool flush, bool maximize,
-                     double momentum, double dampening, bool nesterov, double beta1, double beta2, double eps) {
+// Options may be tensors.
+double number(PyObject* option) {
+  const double value = PyFloat_AsDouble(option);
+  if (PyErr_Occurred() != nullptr) throw nb::python_error();
+  return value;
+}
+
+double number(nb::dict options, const char* name, double otherwise) {
+  PyObject* const found = PyDict_GetItemString(options.ptr(), name);
+  return found == nullptr ? otherwise : number(found);
+}
+
+std::pair<double, double> betas(nb::dict options) {
+  PyObject* const found = PyDict_GetItemString(options.ptr(), "betas");
+  if (found == nullptr) return {0, 0};
+  const auto [beta1, beta2] = nb::cast<std::pair<nb::object, nb::object>>(nb::handle(found));
+  return {number(beta1.ptr()), number(beta2.ptr())};
+}
+
+// base: the base's options by name; those that it does not have count as 0. lr: in factor space.
+Options make_options(Rule rule, Storage storage, int depth, double lr, double penalty, double dead, bool flush, nb::dict base) {
+  const bool maximize = number(base, "maximize", 0) != 0;
+  const auto [beta1, beta2] = betas(base);
   Options o{};
   o.rule = rule;
   o.storage = storage;
   o.depth = depth;
   o.parts = storage == Storage::full ? depth : 1;
-  o.nesterov = nesterov;
+  o.nesterov = number(base, "nesterov", 0) != 0;
   o.flush = flush;
   o.sign = maximize ? -1 : 1;
   o.decay = static_cast<float>(o.sign * 2 * penalty / depth);
   o.dead = static_cast<float>(dead);
   o.lr = static_cast<float>(lr);
-  o.momentum = static_cast<float>(momentum);
-  o.undamped = static_cast<float>(1 - dampening);
+  o.momentum = static_cast<float>(number(base, "momentum", 0));
+  o.undamped = static_cast<float>(1 - number(base, "dampening", 0));
   o.beta2 = static_cast<float>(beta2);
   o.fresh1 = static_cast<float>(1 - beta1);
   o.fresh2 = static_cast<float>(1 - beta2);
-  o.eps = static_cast<float>(eps);
+  o.eps = static_cast<float>(number(base, "eps", 1));
   o.exact_lr = lr;
   o.exact_beta1 = beta1;
   o.exact_beta2 = beta2;
@@ -93,8 +116,7 @@ NB_MODULE(_native, m) {
       .value("TIED", Storage::tied)
       .value("EPHEMERAL", Storage::ephemeral);
   nb::class_<Options>(m, "Options").def_static("make", make_options, nb::kw_only(), "rule"_a, "storage"_a, "depth"_a, "lr"_a,
-      "penalty"_a, "dead"_a, "flush"_a, "maximize"_a, "momentum"_a = 0.0, "dampening"_a = 0.0, "nesterov"_a = false,
-      "beta1"_a = 0.0, "beta2"_a = 0.0, "eps"_a = 0.0);
+      "penalty"_a, "dead"_a, "flush"_a, "base"_a);
   nb::class_<Table>(m, "Table")
       .def_ro("rest", &Table::rest)
       .def_ro("members", &Table::members)

@@ -39,6 +39,7 @@ except ImportError:  # installed without a compiler
 
 # Which of the compiled kernels to use, by name; empty for the widest that this machine has.
 INSTRUCTION_SET = ""
+_TINY = torch.finfo(torch.float32).tiny
 # Whether weights are compared with their factors first; benchmarks turn it off to see what it costs.
 COMPARE = True
 
@@ -216,23 +217,15 @@ def _write_back(original: object, value: object) -> None:
 
 
 def _options(batch: Batch, options: StepOptions) -> _native.Options:
-    base = options.base
-    beta1, beta2 = base.get("betas", (0.0, 0.0))
     return _native.Options.make(
-        rule=getattr(_native.Rule, batch.rule),
-        storage=getattr(_native.Storage, options.mode.name.upper()),
+        rule=_native.Rule[batch.rule],
+        storage=_native.Storage[options.mode.name.upper()],
         depth=options.depth,
-        lr=float(base["lr"]),
+        lr=float(options.base["lr"]),
         penalty=options.penalty,
-        dead=torch.finfo(torch.float32).tiny ** (1 / options.depth) if options.flush else 0.0,
-        flush=flushes_denormals(base, options.flush),
-        maximize=bool(base["maximize"]),
-        momentum=float(base.get("momentum", 0.0)),
-        dampening=float(base.get("dampening", 0.0)),
-        nesterov=bool(base.get("nesterov", False)),
-        beta1=float(beta1),
-        beta2=float(beta2),
-        eps=float(base.get("eps", 1.0)),
+        dead=_TINY ** (1 / options.depth) if options.flush else 0.0,
+        flush=flushes_denormals(options.base, options.flush),
+        base=options.base,
     )
 
 
