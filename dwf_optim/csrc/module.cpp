@@ -72,7 +72,7 @@ Options make_options(Rule rule, Storage storage, int depth, double lr, double pe
 }
 
 Table collect_by_keys(const Reader& reader, nb::list parameters, nb::dict states, nb::list kept, nb::list moments,
-                      nb::list counts, int min_ndim) {
+                      nb::list counts, int min_ndim, const std::optional<std::vector<nb::object>>& plain) {
   Keys keys;
   for (nb::handle key : kept) keys.kept.push_back(nb::borrow(key));
   for (nb::handle row : moments) {
@@ -80,7 +80,18 @@ Table collect_by_keys(const Reader& reader, nb::list parameters, nb::dict states
     for (nb::handle key : nb::borrow<nb::list>(row)) keys.moments.back().push_back(nb::borrow(key));
   }
   for (nb::handle key : counts) keys.counts.push_back(nb::borrow(key));
-  return collect(reader, parameters, states, keys, min_ndim);
+  return collect(reader, parameters, states, keys, min_ndim, plain.has_value() ? &*plain : nullptr);
+}
+
+void step_plain_table(const Table& table, nb::dict base) {
+  PlainOptions o{};
+  o.lr = static_cast<float>(number(base, "lr", 0));
+  o.momentum = static_cast<float>(number(base, "momentum", 0));
+  o.undamped = static_cast<float>(1 - number(base, "dampening", 0));
+  o.decay = static_cast<float>(number(base, "weight_decay", 0));
+  o.nesterov = number(base, "nesterov", 0) != 0;
+  o.maximize = number(base, "maximize", 0) != 0;
+  for (const Plain& plain : table.plain) step_plain(plain, o);
 }
 
 // Without ranges: the whole table, and that counts as a step.
@@ -122,7 +133,9 @@ NB_MODULE(_native, m) {
       .def_ro("members", &Table::members)
       .def_ro("weights", &Table::weights)
       .def("step", step_table, "options"_a, "threads"_a, "instruction_set"_a, "compare"_a, "ranges"_a = nb::none(),
-           nb::call_guard<nb::gil_scoped_release>());
+           nb::call_guard<nb::gil_scoped_release>())
+      .def_ro("plain_weights", &Table::plain_weights)
+      .def("step_plain", step_plain_table, "base"_a);
   nb::class_<TorchC>(m, "TorchC")
       .def(nb::init<const std::vector<std::uintptr_t>&, const std::vector<std::int32_t>&, nb::handle, std::uintptr_t,
                     std::uintptr_t>(),
@@ -131,6 +144,8 @@ NB_MODULE(_native, m) {
       .def(nb::init<nb::tuple, nb::tuple, nb::object, const TorchC&, nb::list>(), "types"_a, "dtypes"_a, "strided"_a,
            "torch"_a, "examples"_a)
       .def_prop_ro("by_functions", &Reader::by_functions)
-      .def("collect", collect_by_keys, "parameters"_a, "states"_a, "kept"_a, "moments"_a, "counts"_a, "min_ndim"_a);
+      .def("collect", collect_by_keys, "parameters"_a, "states"_a, "kept"_a, "moments"_a, "counts"_a, "min_ndim"_a,
+           "plain"_a = nb::none());
   m.def("instruction_sets", instruction_sets);
+  m.def("plain_is_supported", plain_is_supported);
 }

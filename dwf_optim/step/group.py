@@ -45,7 +45,7 @@ class Plan:
 
     def weights(self) -> list[Tensor]:
         """Return all that are stepped as factors."""
-        batch = [] if self.batch is None else list(self.batch.table.weights)
+        batch = [] if self.batch is None else self.batch.table.weights
         return [*batch, *(member.p for member in self.factorized)]
 
 
@@ -91,8 +91,6 @@ def plan_group(
     if backend == "native" and batch is not None:
         for p, _, name in factorized:
             native.require(batch, p, name, states.get(p, {}))
-    if batch is not None and not batch.table.weights:
-        batch = None
     return Plan(group, factorization, options, batch, factorized, unfactorized)
 
 
@@ -121,9 +119,11 @@ def step_group(
         states: The optimizer's state, updated in place.
         plan: From `plan_group`; its group is updated in place.
     """
-    factorized = plan.batch is not None or bool(plan.factorized)
+    factorized = bool(plan.weights())
     if factorized:
         _step_factors(engine, backend, store, states, plan)
+    if plan.batch is not None:
+        native.step_plain(plan.batch, plan.options)
     if plan.unfactorized or not factorized:
         # Without any gradient too: a base that counts its steps in the group counts this one.
         after = plain.step(engine, plan.options, plan.unfactorized, states)
@@ -149,7 +149,7 @@ def _step_factors(
         flush=factorization.flush == "dead",
         write=lr != 0,
     )
-    if plan.batch is not None:
+    if plan.batch is not None and plan.batch.table.weights:
         native.step(plan.batch, step_options, states, store)
     if plan.factorized:
         after = _step_slots(engine, backend, step_options, plan.factorized, held)

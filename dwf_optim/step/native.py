@@ -23,7 +23,7 @@ from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization
 from dwf_optim.outside_writes import take_over
 from dwf_optim.state import State, put_base_states
-from dwf_optim.step import blocked
+from dwf_optim.step import blocked, native_plain
 from dwf_optim.step.native_reader import reader
 from dwf_optim.step.native_rules import Keys, flushes_denormals, rule_of, why_not
 from dwf_optim.step.slot import Slot, StepOptions
@@ -51,7 +51,8 @@ class Batch:
     Attributes:
         rule: Name of the extension's rule for their base.
         keys: Of their states.
-        table: Where their tensors lie; ``rest`` has the places of all other parameters with a gradient.
+        table: Where their tensors lie, and those of small tensors without factors; ``rest`` has the
+            places of all other parameters with a gradient.
     """
 
     rule: str
@@ -110,7 +111,13 @@ def collect(
         return None
     keys = Keys.of(rule, factorization.mode, factorization.depth)
     table = reader().collect(
-        params, states, keys.kept, keys.moments, keys.counts, factorization.min_ndim
+        params,
+        states,
+        keys.kept,
+        keys.moments,
+        keys.counts,
+        factorization.min_ndim,
+        native_plain.keys(rule, options),
     )
     return Batch(rule.name, keys, table)
 
@@ -157,6 +164,18 @@ def step(batch: Batch, options: StepOptions, states: dict[Tensor, State], store:
     torch.autograd.graph.increment_version(weights)
     for p in (weights[index] for index in written):
         store.note_write(p, mode.kept(states[p], depth))
+
+
+def step_plain(batch: Batch, options: dict[str, Any]) -> None:
+    """Step a batch's tensors without factors.
+
+    Args:
+        batch: From `collect`, in the same step.
+        options: The base's group options.
+    """
+    if weights := batch.table.plain_weights:
+        batch.table.step_plain(options)
+        torch.autograd.graph.increment_version(weights)
 
 
 def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, Any]:

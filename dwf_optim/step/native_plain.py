@@ -1,0 +1,71 @@
+"""SGD of small tensors without factors by the extension, which has to be torch's to the bit.
+
+Torch rounds ``a + alpha * b`` once where the processor can, and nothing says so but its code. So this is
+tried out once a process, and where a bit differs such tensors are left to torch. Large ones are too:
+there the calls are not what takes the time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from dwf_optim.state import State
+from dwf_optim.step.native_reader import reader
+from dwf_optim.step.native_rules import Rule
+
+# Every rest that a vector register may leave, and one of many registers.
+_SIZES = [*range(34), 1000]
+_OPTIONS: list[dict[str, Any]] = [
+    {"lr": 0.1, "momentum": momentum, "dampening": dampening, "nesterov": nesterov} | more
+    for momentum, dampening, nesterov in ((0.0, 0.0, False), (0.9, 0.3, False), (0.9, 0.0, True))
+    for more in ({"maximize": False, "weight_decay": 0.0}, {"maximize": True, "weight_decay": 0.01})
+]
+
+
+def keys(rule: Rule, options: dict[str, Any]) -> list[str] | None:
+    """Return the keys of such a tensor's state, or None where the extension leaves it to torch.
+
+    Args:
+        rule: The base's, of those that the extension knows.
+        options: The base's group options. Its fused kernel rounds in its own way.
+    """
+    if rule.name not in ("SGD", "MOMENTUM") or options.get("fused") or not _is_torchs():
+        return None
+    return list(rule.moments)
+
+
+@functools.cache
+def _is_torchs() -> bool:
+    from dwf_optim import _native  # not there in every installation
+
+    return _native.plain_is_supported() and all(map(_agrees, _OPTIONS))
+
+
+def _agrees(options: dict[str, Any]) -> bool:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw() -> Sequence[Tensor]:
+        return torch.randn(sum(_SIZES), generator=generator).split(_SIZES)
+
+    starts, grads, buffers = draw(), draw(), draw()
+    moments = ["momentum_buffer"] if options["momentum"] else []
+    theirs, ours = ([Parameter(start.clone()) for start in starts] for _ in range(2))
+    base = torch.optim.SGD(theirs, foreach=False, fused=False, **options)
+    states: dict[Tensor, State] = {}
+    for p, q, grad, buffer in zip(theirs, ours, grads, buffers, strict=True):
+        p.grad, q.grad = grad, grad
+        for own, each in ((base.state, p), (states, q)):
+            own[each] = {key: buffer.clone() for key in moments}
+    with torch.no_grad():
+        base.step()
+        table = reader().collect(list(ours), states, [], [], [], 2, moments)
+        table.step_plain(options)
+    pairs = list(zip(theirs, ours, strict=True))
+    values = [*pairs, *((base.state[p][key], states[q][key]) for p, q in pairs for key in moments)]
+    return len(table.plain_weights) == len(ours) and all(torch.equal(a, b) for a, b in values)
