@@ -33,9 +33,12 @@ def keys(rule: Rule, options: dict[str, Any]) -> list[str] | None:
 
     Args:
         rule: The base's, of those that the extension knows.
-        options: The base's group options. Its fused kernel rounds in its own way.
+        options: The base's group options. Torch's other implementations, where they are asked for, do
+            something else: fused rounds in its own way, and foreach writes gradients.
     """
-    if rule.name not in ("SGD", "MOMENTUM") or options.get("fused") or not _is_torchs():
+    if rule.name not in ("SGD", "MOMENTUM") or options.get("fused") or options.get("foreach"):
+        return None
+    if not _is_torchs():
         return None
     return list(rule.moments)
 
