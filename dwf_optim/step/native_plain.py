@@ -54,7 +54,7 @@ def _agrees(options: dict[str, Any]) -> bool:
     generator = torch.Generator().manual_seed(0)
 
     def draw() -> Sequence[Tensor]:
-        return torch.randn(sum(_SIZES), generator=generator).split(_SIZES)
+        return torch.split(torch.randn(sum(_SIZES), generator=generator), _SIZES)
 
     starts, grads, buffers = draw(), draw(), draw()
     moments = ["momentum_buffer"] if options["momentum"] else []
