@@ -2,8 +2,8 @@
 
 A step reads gradient, factors, base state and weight once, and writes what changed. `collect` finds the
 weights that the extension can step as they are; `step_slots` copies where that helps. All others, and
-the first step of each, which makes the base's state, are left to `blocked`. Small tensors without factors
-go along where that is the base's step to the bit (`native_plain`).
+the first step of each, which makes the base's state, are left to `blocked`. Small tensors without
+factors go along where that is the base's step to the bit (`native_plain`).
 
 The extension compares every weight with its factors as it goes, so that no write from outside is missed.
 Where they differ it stops; `step` lets the factors follow and then steps the rest.
