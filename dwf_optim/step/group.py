@@ -31,7 +31,7 @@ class Plan:
         group: The parameter group.
         factorization: Its options, validated.
         options: The base's.
-        batch: What the extension steps; None for nothing.
+        batch: What the extension steps; None where it is not asked or can step nothing of the group.
         factorized: Other parameters with a gradient and with factors.
         unfactorized: Those with a gradient and without factors, each with its penalty.
     """

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.optim.sgd import sgd
 
-from dwf_optim.state import State
 from dwf_optim.step.native_reader import reader
 from dwf_optim.step.native_rules import Rule
 
@@ -54,21 +53,22 @@ def _agrees(options: dict[str, Any]) -> bool:
     generator = torch.Generator().manual_seed(0)
 
     def draw() -> Sequence[Tensor]:
-        return torch.split(torch.randn(sum(_SIZES), generator=generator), _SIZES)
+        values = torch.randn(sum(_SIZES), generator=generator, dtype=torch.float32, device="cpu")
+        return torch.split(values, _SIZES)
 
     starts, grads, buffers = draw(), draw(), draw()
     moments = ["momentum_buffer"] if options["momentum"] else []
-    theirs, ours = ([Parameter(start.clone()) for start in starts] for _ in range(2))
-    base = torch.optim.SGD(theirs, foreach=False, fused=False, **options)
-    states: dict[Tensor, State] = {}
-    for p, q, grad, buffer in zip(theirs, ours, grads, buffers, strict=True):
-        p.grad, q.grad = grad, grad
-        for own, each in ((base.state, p), (states, q)):
-            own[each] = {key: buffer.clone() for key in moments}
-    with torch.no_grad():
-        base.step()
-        table = reader().collect(list(ours), states, [], [], [], 2, moments)
-        table.step_plain(options)
-    pairs = list(zip(theirs, ours, strict=True))
-    values = [*pairs, *((base.state[p][key], states[q][key]) for p, q in pairs for key in moments)]
-    return len(table.plain_weights) == len(ours) and all(torch.equal(a, b) for a, b in values)
+    theirs, ours = ([start.clone() for start in starts] for _ in range(2))
+    kept: list[Any] = [buffer.clone() for buffer in buffers]
+    states = {
+        p: {key: buffer.clone() for key in moments} for p, buffer in zip(ours, buffers, strict=True)
+    }
+    # Not an optimizer, whose step would call global hooks.
+    sgd(theirs, list(grads), kept, foreach=False, fused=False, **options)
+    for p, grad in zip(ours, grads, strict=True):
+        p.grad = grad
+    table = reader().collect(ours, states, [], [], [], 2, moments)
+    table.step_plain(options)
+    after = [*ours, *(state[key] for state in states.values() for key in moments)]
+    pairs = zip(after, [*theirs, *(kept if moments else [])], strict=True)
+    return len(table.plain_weights) == len(ours) and all(torch.equal(a, b) for a, b in pairs)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.sgd import sgd
 
 from dwf_optim import DWFOptimizer
 from dwf_optim.step import native, native_plain
@@ -105,6 +107,23 @@ def test_the_version_of_a_bias_tells_of_the_step() -> None:
     before = [p._version for p in ours]
     step_with(optimizer, {p: draw(p, 2) for p in ours})
     assert all(p._version > version for p, version in zip(ours, before, strict=True))
+
+
+def test_trying_it_out_calls_no_hooks_and_finds_a_single_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Optimizer] = []
+    handle = register_optimizer_step_pre_hook(lambda optimizer, *_: calls.append(optimizer))
+    try:
+        native_plain._is_torchs.__wrapped__()
+    finally:
+        handle.remove()
+    assert not calls
+
+    def rounding_otherwise(params: list[Tensor], *rest: Any, **options: Any) -> None:
+        sgd(params, *rest, **options)
+        torch.nextafter(params[-1][-1], torch.tensor(10.0), out=params[-1][-1])
+
+    monkeypatch.setattr(native_plain, "sgd", rounding_otherwise)
+    assert not native_plain._is_torchs.__wrapped__()
 
 
 def test_a_machine_that_rounds_otherwise_leaves_them_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
