@@ -117,7 +117,6 @@ def _ours(model: nn.Module, depth: int, storage: str) -> tuple[nn.Module, Optimi
         penalty=PENALTY,
         depth=depth,
         storage=storage,
-        fused=True,
     )
 
 

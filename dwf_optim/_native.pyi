@@ -26,13 +26,7 @@ class Options:
         penalty: float,
         dead: float,
         flush: bool,
-        maximize: bool,
-        momentum: float = ...,
-        dampening: float = ...,
-        nesterov: bool = ...,
-        beta1: float = ...,
-        beta2: float = ...,
-        eps: float = ...,
+        base: dict[str, Any],
     ) -> Options: ...
 
 class Table:
@@ -50,6 +44,9 @@ class Table:
         compare: bool,
         ranges: Sequence[tuple[int, int, int]] | None = ...,
     ) -> list[tuple[int, int, int]]: ...
+    @property
+    def plain_weights(self) -> list[Tensor]: ...
+    def step_plain(self, base: dict[str, Any]) -> None: ...
 
 class TorchC:
     def __init__(
@@ -80,6 +77,8 @@ class Reader:
         moments: list[list[str]],
         counts: list[str],
         min_ndim: int,
+        plain: list[str] | None = ...,
     ) -> Table: ...
 
 def instruction_sets() -> list[str]: ...
+def plain_is_supported() -> bool: ...

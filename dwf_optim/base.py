@@ -127,23 +127,42 @@ class Engine:
         if grads is not None:
             for tensor, grad in zip(tensors, grads, strict=True):
                 tensor.grad = grad
-        optimizer = self._optimizer
-        group = {**options, "params": list(tensors)}
-        optimizer.param_groups = [group]
-        optimizer.state = defaultdict(dict, zip(tensors, states, strict=True))
+        lent = defaultdict(dict, zip(tensors, states, strict=True))
         try:
-            _undecorated_step(type(optimizer))(optimizer)
-            for index, tensor in enumerate(tensors):
-                after = optimizer.state.get(tensor, {})
-                if after is not states[index]:
-                    states[index].clear()
-                    states[index].update(after)
+            after = self.run(options, tensors, lent)
+            for tensor, state in zip(tensors, states, strict=True):
+                new = lent.get(tensor, {})
+                if new is not state:
+                    state.clear()
+                    state.update(new)
         finally:
-            optimizer.param_groups = []
-            optimizer.state = defaultdict(dict)
             if grads is not None:
                 for tensor in tensors:
                     tensor.grad = None
+        return after
+
+    def run(
+        self, options: dict[str, Any], tensors: Sequence[Tensor], states: defaultdict[Tensor, State]
+    ) -> dict[str, Any]:
+        """Take one step of the base on tensors, by the ``.grad`` they carry.
+
+        Args:
+            options: The base's group options.
+            tensors: What is stepped, in place.
+            states: What the base keeps, by tensor; updated in place.
+
+        Returns:
+            As `step`.
+        """
+        optimizer = self._optimizer
+        group = {**options, "params": list(tensors)}
+        optimizer.param_groups = [group]
+        optimizer.state = states
+        try:
+            _undecorated_step(type(optimizer))(optimizer)
+        finally:
+            optimizer.param_groups = []
+            optimizer.state = defaultdict(dict)
         del group["params"]
         return group
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -63,16 +65,12 @@ class Factorization:
             TypeError: If an option has the wrong type.
             ValueError: If an option has the right type and an impossible value.
         """
-        options = {key: group[key] for key in cls.option_names()}
-        options["depth"] = _depth(options["depth"])
-        options["penalty"] = _penalty(options["penalty"])
-        _one_of("storage", options["storage"], tuple(STORAGES))
-        options["init"] = _init(options["init"], options["storage"])
-        _one_of("structure", options["structure"], STRUCTURES, RESERVED_STRUCTURES)
-        _one_of("flush", options["flush"], FLUSHES)
-        options["lr_scale"] = _lr_scale(options["lr_scale"])
-        options["min_ndim"] = _count("min_ndim", options["min_ndim"])
-        return cls(**options)
+        values = _values_of(group)
+        try:
+            return _validate_once(*values)
+        except TypeError:  # the validation's own, or of an option that cannot be hashed
+            pass
+        return _validate(*values)
 
     @property
     def mode(self) -> Storage:
@@ -90,11 +88,6 @@ class Factorization:
     def penalty_of(self, ndim: int) -> float:
         """Return the penalty on a tensor with this many dimensions; 0 for those left to the base."""
         return self.penalty if ndim >= self.min_ndim else 0.0
-
-    @classmethod
-    def option_names(cls) -> tuple[str, ...]:
-        """Return the names of the options, which are the keys of a parameter group."""
-        return tuple(field.name for field in fields(cls))
 
     def check(self, p: Tensor) -> None:
         """Refuse a parameter that cannot be trained, or not with factors.
@@ -142,6 +135,29 @@ class Factorization:
             )
 
 
+# The names of the options, which are the keys of a parameter group.
+OPTIONS = tuple(field.name for field in fields(Factorization))
+_values_of: Callable[[Mapping[str, Any]], tuple[Any, ...]] = operator.itemgetter(*OPTIONS)
+
+
+def _validate(*values: Any) -> Factorization:
+    options = dict(zip(OPTIONS, values, strict=True))
+    options["depth"] = _depth(options["depth"])
+    options["penalty"] = _penalty(options["penalty"])
+    _one_of("storage", options["storage"], tuple(STORAGES))
+    options["init"] = _init(options["init"], options["storage"])
+    _one_of("structure", options["structure"], STRUCTURES, RESERVED_STRUCTURES)
+    _one_of("flush", options["flush"], FLUSHES)
+    options["lr_scale"] = _lr_scale(options["lr_scale"])
+    options["min_ndim"] = _count("min_ndim", options["min_ndim"])
+    return Factorization(**options)
+
+
+# Every step asks again, because a group is anybody's to change. Values are remembered with their types:
+# True is no depth, though it equals 1.
+_validate_once = functools.lru_cache(maxsize=256, typed=True)(_validate)
+
+
 # What a group holds beside options: the checkpoint's format, whose base state it has, and what a run has
 # fixed or summed up.
 RUN_KEYS: dict[str, Any] = {
@@ -157,7 +173,7 @@ RUN_KEYS: dict[str, Any] = {
 OF_ALL_GROUPS = frozenset({"base", "backend", "seed"})
 
 # All keys of a group that are ours or torch's; everything else is the base's.
-OWN_KEYS = OF_ALL_GROUPS.union(Factorization.option_names(), RUN_KEYS, ("params", "param_names"))
+OWN_KEYS = OF_ALL_GROUPS.union(OPTIONS, RUN_KEYS, ("params", "param_names"))
 
 
 def without_common(group: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:

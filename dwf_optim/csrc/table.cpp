@@ -66,6 +66,23 @@ bool fill(Slot& slot, const Reader& reader, const Candidate& candidate, const Ke
   return true;
 }
 
+bool fill_plain(Plain& plain, const Reader& reader, const Candidate& candidate, KeyReader& keys, std::size_t count,
+                int min_ndim) {
+  View weight, gradient;
+  PyObject* const state = candidate.state.ptr();
+  PyObject* buffer = nullptr;
+  if (!reader.read(candidate.tensors[0], weight) || weight.ndim >= min_ndim || !is_dense(weight)) return false;
+  if (weight.type != Type::f32 || weight.size > kMostPlain) return false;
+  if (!reader.read(candidate.tensors[1], gradient) || gradient.type != Type::f32 || !same_layout(gradient, weight)) return false;
+  // A base without state may have left an empty one, or none.
+  if (state == nullptr ? count > 0 : !(PyDict_Check(state) && keys.read(state, &buffer))) return false;
+  plain.size = weight.size;
+  plain.weight = static_cast<float*>(weight.data);
+  plain.grad = static_cast<const float*>(gradient.data);
+  plain.buffer = count == 0 ? nullptr : find(reader, buffer, weight);
+  return count == 0 || plain.buffer != nullptr;
+}
+
 nb::object look_up(nb::dict states, PyObject* parameter) {
   PyObject* const state = PyDict_GetItemWithError(states.ptr(), parameter);
   if (state == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
@@ -74,7 +91,8 @@ nb::object look_up(nb::dict states, PyObject* parameter) {
 
 }  // namespace
 
-Table collect(const Reader& reader, nb::list parameters, nb::dict states, const Keys& keys, int min_ndim) {
+Table collect(const Reader& reader, nb::list parameters, nb::dict states, const Keys& keys, int min_ndim,
+              const std::vector<nb::object>* plain) {
   static PyObject* const grad_name = PyUnicode_InternFromString("grad");
   Table table;
   const std::size_t count = nb::len(parameters);
@@ -84,6 +102,8 @@ Table collect(const Reader& reader, nb::list parameters, nb::dict states, const 
   table.held.reserve(count);
   const std::vector<nb::object> wanted = all_keys(keys);
   KeyReader key_reader(wanted);
+  const std::vector<nb::object> none;
+  KeyReader plain_reader(plain == nullptr ? none : *plain);
   Cursor cursor(states, PyList_GET_ITEM(parameters.ptr(), 0));
   for (std::size_t begin = 0; begin < count; begin += kTogether) {
     const std::size_t end = std::min(begin + kTogether, count);
@@ -122,11 +142,18 @@ Table collect(const Reader& reader, nb::list parameters, nb::dict states, const 
         table.members.push_back(candidate.place);
         table.weights.append(nb::handle(candidate.tensors[0]));
         table.held.push_back(std::move(candidate.grad));
+        continue;
+      }
+      table.slots.pop_back();
+      Plain found_plain;
+      if (plain != nullptr && fill_plain(found_plain, reader, candidate, plain_reader, plain->size(), min_ndim)) {
+        table.plain.push_back(found_plain);
+        table.plain_weights.append(nb::handle(candidate.tensors[0]));
+        table.held.push_back(std::move(candidate.grad));
       } else {
-        if (PyErr_Occurred() != nullptr) throw nb::python_error();
-        table.slots.pop_back();
         table.rest.push_back(candidate.place);
       }
+      if (PyErr_Occurred() != nullptr) throw nb::python_error();
     }
   }
   return table;

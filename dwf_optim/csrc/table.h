@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "plain.h"
 #include "slot.h"
 #include "tensors.h"
 
@@ -24,11 +25,15 @@ struct Table {
   std::vector<std::size_t> members;  // the place of each slot's weight among the parameters
   std::vector<std::size_t> rest;     // parameters with a gradient that are not among the slots
   nb::list weights;                  // of the slots
+  std::vector<Plain> plain;          // parameters of too few dimensions for factors
+  nb::list plain_weights;
   std::vector<nb::object> held;      // gradients, so that none is freed meanwhile
 };
 
 // Finds the parameters that have a gradient, and of these all that the kernel can step: with a complete state, on the CPU, of
-// known dtypes, and with all tensors dense and in the same order.
-Table collect(const Reader& reader, nb::list parameters, nb::dict states, const Keys& keys, int min_ndim);
+// known dtypes, and with all tensors dense and in the same order. plain: the keys of the state of those with fewer dimensions
+// than `min_ndim`; null if they are not to be stepped here.
+Table collect(const Reader& reader, nb::list parameters, nb::dict states, const Keys& keys, int min_ndim,
+              const std::vector<nb::object>* plain);
 
 }  // namespace dwf

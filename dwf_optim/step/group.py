@@ -31,9 +31,9 @@ class Plan:
         group: The parameter group.
         factorization: Its options, validated.
         options: The base's.
-        batch: What the extension steps; None for nothing.
+        batch: What the extension steps; None where it is not asked or can step nothing of the group.
         factorized: Other parameters with a gradient and with factors.
-        unfactorized: Those with a gradient and without factors.
+        unfactorized: Those with a gradient and without factors, each with its penalty.
     """
 
     group: Group
@@ -41,11 +41,11 @@ class Plan:
     options: dict[str, Any]
     batch: native.Batch | None
     factorized: list[Member]
-    unfactorized: list[Member]
+    unfactorized: list[tuple[Tensor, float]]
 
     def weights(self) -> list[Tensor]:
         """Return all that are stepped as factors."""
-        batch = [] if self.batch is None else list(self.batch.table.weights)
+        batch = [] if self.batch is None else self.batch.table.weights
         return [*batch, *(member.p for member in self.factorized)]
 
 
@@ -75,27 +75,32 @@ def plan_group(
     if backend in ("auto", "native"):
         batch = native.collect(engine, options, factorization, params, states, backend == "native")
     rest = [i for i, p in enumerate(params) if p.grad is not None] if batch is None else batch.table.rest
-    members = [member_of(group, index, first) for index in rest]
-    factorized = [m for m in members if factorization.factorizes(m.p.ndim)]
-    unfactorized = [m for m in members if not factorization.factorizes(m.p.ndim)]
-    penalized = [m for m in unfactorized if factorization.penalty_of(m.p.ndim) > 0]
-    _check_gradients([*factorized, *penalized])
+    factorized: list[Member] = []
+    unfactorized: list[tuple[Tensor, float]] = []
+    for index in rest:
+        p = params[index]
+        penalty = factorization.penalty_of(p.ndim)
+        splits = factorization.factorizes(p.ndim)
+        if splits or penalty > 0:
+            member = member_of(group, index, first)
+            _check_gradient(member)
+        if splits:
+            factorized.append(member)
+        else:
+            unfactorized.append((p, penalty))
     if backend == "native" and batch is not None:
         for p, _, name in factorized:
             native.require(batch, p, name, states.get(p, {}))
-    if batch is not None and not batch.table.weights:
-        batch = None
     return Plan(group, factorization, options, batch, factorized, unfactorized)
 
 
-def _check_gradients(members: Sequence[Member]) -> None:
-    for p, _, name in members:
-        if p.grad is not None and p.grad.layout != torch.strided:
-            raise TypeError(
-                f"{name} has a sparse gradient, which factors and penalty cannot "
-                "take; make it dense (nn.Embedding(sparse=False)), or give its group depth=1 and "
-                "penalty=0"
-            )
+def _check_gradient(member: Member) -> None:
+    if member.p.grad is not None and member.p.grad.layout != torch.strided:
+        raise TypeError(
+            f"{member.name} has a sparse gradient, which factors and penalty cannot "
+            "take; make it dense (nn.Embedding(sparse=False)), or give its group depth=1 and "
+            "penalty=0"
+        )
 
 
 def step_group(
@@ -114,13 +119,14 @@ def step_group(
         states: The optimizer's state, updated in place.
         plan: From `plan_group`; its group is updated in place.
     """
-    factorized = plan.batch is not None or bool(plan.factorized)
+    factorized = bool(plan.weights())
     if factorized:
         _step_factors(engine, backend, store, states, plan)
+    if plan.batch is not None:
+        native.step_plain(plan.batch, plan.options)
     if plan.unfactorized or not factorized:
         # Without any gradient too: a base that counts its steps in the group counts this one.
-        params = [(p, plan.factorization.penalty_of(p.ndim)) for p, *_ in plan.unfactorized]
-        after = plain.step(engine, plan.options, params, states)
+        after = plain.step(engine, plan.options, plan.unfactorized, states)
         _keep_changes(plan.group, plan.options, after)
 
 
@@ -143,7 +149,7 @@ def _step_factors(
         flush=factorization.flush == "dead",
         write=lr != 0,
     )
-    if plan.batch is not None:
+    if plan.batch is not None and plan.batch.table.weights:
         native.step(plan.batch, step_options, states, store)
     if plan.factorized:
         after = _step_slots(engine, backend, step_options, plan.factorized, held)

@@ -2,7 +2,8 @@
 
 A step reads gradient, factors, base state and weight once, and writes what changed. `collect` finds the
 weights that the extension can step as they are; `step_slots` copies where that helps. All others, and
-the first step of each, which makes the base's state, are left to `blocked`.
+the first step of each, which makes the base's state, are left to `blocked`. Small tensors without
+factors go along where that is the base's step to the bit (`native_plain`).
 
 The extension compares every weight with its factors as it goes, so that no write from outside is missed.
 Where they differ it stops; `step` lets the factors follow and then steps the rest.
@@ -23,7 +24,7 @@ from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization
 from dwf_optim.outside_writes import take_over
 from dwf_optim.state import State, put_base_states
-from dwf_optim.step import blocked
+from dwf_optim.step import blocked, native_plain
 from dwf_optim.step.native_reader import reader
 from dwf_optim.step.native_rules import Keys, flushes_denormals, rule_of, why_not
 from dwf_optim.step.slot import Slot, StepOptions
@@ -39,6 +40,7 @@ except ImportError:  # installed without a compiler
 
 # Which of the compiled kernels to use, by name; empty for the widest that this machine has.
 INSTRUCTION_SET = ""
+_TINY = torch.finfo(torch.float32).tiny
 # Whether weights are compared with their factors first; benchmarks turn it off to see what it costs.
 COMPARE = True
 
@@ -50,7 +52,8 @@ class Batch:
     Attributes:
         rule: Name of the extension's rule for their base.
         keys: Of their states.
-        table: Where their tensors lie; ``rest`` has the places of all other parameters with a gradient.
+        table: Where their tensors lie, and those of small tensors without factors; ``rest`` has the
+            places of all other parameters with a gradient.
     """
 
     rule: str
@@ -109,7 +112,13 @@ def collect(
         return None
     keys = Keys.of(rule, factorization.mode, factorization.depth)
     table = reader().collect(
-        params, states, keys.kept, keys.moments, keys.counts, factorization.min_ndim
+        params,
+        states,
+        keys.kept,
+        keys.moments,
+        keys.counts,
+        factorization.min_ndim,
+        native_plain.keys(rule, options),
     )
     return Batch(rule.name, keys, table)
 
@@ -156,6 +165,18 @@ def step(batch: Batch, options: StepOptions, states: dict[Tensor, State], store:
     torch.autograd.graph.increment_version(weights)
     for p in (weights[index] for index in written):
         store.note_write(p, mode.kept(states[p], depth))
+
+
+def step_plain(batch: Batch, options: dict[str, Any]) -> None:
+    """Step a batch's tensors without factors.
+
+    Args:
+        batch: From `collect`, in the same step.
+        options: The base's group options.
+    """
+    if weights := batch.table.plain_weights:
+        batch.table.step_plain(options)
+        torch.autograd.graph.increment_version(weights)
 
 
 def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, Any]:
@@ -216,23 +237,15 @@ def _write_back(original: object, value: object) -> None:
 
 
 def _options(batch: Batch, options: StepOptions) -> _native.Options:
-    base = options.base
-    beta1, beta2 = base.get("betas", (0.0, 0.0))
     return _native.Options.make(
-        rule=getattr(_native.Rule, batch.rule),
-        storage=getattr(_native.Storage, options.mode.name.upper()),
+        rule=_native.Rule[batch.rule],
+        storage=_native.Storage[options.mode.name.upper()],
         depth=options.depth,
-        lr=float(base["lr"]),
+        lr=float(options.base["lr"]),
         penalty=options.penalty,
-        dead=torch.finfo(torch.float32).tiny ** (1 / options.depth) if options.flush else 0.0,
-        flush=flushes_denormals(base, options.flush),
-        maximize=bool(base["maximize"]),
-        momentum=float(base.get("momentum", 0.0)),
-        dampening=float(base.get("dampening", 0.0)),
-        nesterov=bool(base.get("nesterov", False)),
-        beta1=float(beta1),
-        beta2=float(beta2),
-        eps=float(base.get("eps", 1.0)),
+        dead=_TINY ** (1 / options.depth) if options.flush else 0.0,
+        flush=flushes_denormals(options.base, options.flush),
+        base=options.base,
     )
 
 

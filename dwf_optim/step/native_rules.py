@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +24,6 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # keeps denormals.
 _LEAST_EPS = 1.9e-12
 
-_ADAM = {"betas", "eps", "amsgrad", "capturable", "decoupled_weight_decay"}
-_OPTIONS: dict[type[Optimizer], set[str]] = {
-    torch.optim.SGD: {"momentum", "dampening", "nesterov"},
-    torch.optim.Adam: _ADAM,
-    torch.optim.AdamW: _ADAM,
-}
-# `foreach` and `fused` choose among torch's own implementations of the same arithmetic, for speed.
-_COMMON = {"lr", "weight_decay", "maximize", "foreach", "fused", "differentiable"}
-
 
 @dataclass(frozen=True)
 class Rule:
@@ -46,6 +38,21 @@ class Rule:
     name: str
     moments: tuple[str, ...]
     counts: bool
+
+
+_SGD = Rule("SGD", (), counts=False)
+_MOMENTUM = Rule("MOMENTUM", ("momentum_buffer",), counts=False)
+_ADAM = Rule("ADAM", ("exp_avg", "exp_avg_sq"), counts=True)
+_AMSGRAD = Rule("AMSGRAD", (*_ADAM.moments, "max_exp_avg_sq"), counts=True)
+
+# `foreach` and `fused` choose among torch's own implementations of the same arithmetic, for speed.
+_COMMON = {"lr", "weight_decay", "maximize", "foreach", "fused", "differentiable"}
+_OF_ADAM = {*_COMMON, "betas", "eps", "amsgrad", "capturable", "decoupled_weight_decay"}
+_OPTIONS: dict[type[Optimizer], set[str]] = {
+    torch.optim.SGD: {*_COMMON, "momentum", "dampening", "nesterov"},
+    torch.optim.Adam: _OF_ADAM,
+    torch.optim.AdamW: _OF_ADAM,
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,9 @@ class Keys:
     counts: list[str]
 
     @classmethod
+    @functools.cache
     def of(cls, rule: Rule, mode: Storage, depth: int) -> Keys:
-        """Return the keys of a rule for a storage at a depth."""
+        """Return the keys of a rule for a storage at a depth; always the same object."""
         parts = mode.parts(depth)
         return cls(
             mode.keys(depth),
@@ -105,17 +113,13 @@ def rule_of(engine: Engine, options: dict[str, Any], mode: Storage, flush: bool)
     # A subclass may step differently.
     if base not in _OPTIONS:
         return f"the base is {base.__name__}, not one of {[cls.__name__ for cls in _OPTIONS]}"
-    if unknown := sorted(engine.defaults.keys() - _OPTIONS[base] - _COMMON):
-        return f"{base.__name__} has options that the extension does not know: {unknown}"
+    if unknown := engine.defaults.keys() - _OPTIONS[base]:
+        return f"{base.__name__} has options that the extension does not know: {sorted(unknown)}"
     if options.get("capturable"):
         return "capturable=True is for CUDA graphs"
     if base is torch.optim.SGD:
-        if float(options["momentum"]) == 0:
-            return Rule("SGD", (), counts=False)
-        return Rule("MOMENTUM", ("momentum_buffer",), counts=False)
-    if options["amsgrad"]:
-        return Rule("AMSGRAD", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), counts=True)
-    return Rule("ADAM", ("exp_avg", "exp_avg_sq"), counts=True)
+        return _SGD if float(options["momentum"]) == 0 else _MOMENTUM
+    return _AMSGRAD if options["amsgrad"] else _ADAM
 
 
 def why_not(p: Tensor, state: State, keys: Keys) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 
@@ -30,18 +31,23 @@ def step(
         The base's group options after the step.
     """
     sign = -1 if options.get("maximize") else 1
-    tensors = []
-    for p, penalty in params:
-        if penalty > 0 and p.grad is not None:
-            # Another view of the same memory, so that the user's .grad stays what it was.
-            penalized = p.detach()
-            penalized.grad = p.grad.add(p, alpha=sign * 2 * penalty)
-            tensors.append(penalized)
-        else:
-            tensors.append(p)
-    kept = [states.get(p, {}) for p, _ in params]
-    after = engine.step(options, tensors, None, kept)
-    for (p, _), state in zip(params, kept, strict=True):
-        if state:
+    tensors = [_penalized(p, sign * 2 * penalty) if penalty > 0 else p for p, penalty in params]
+    # Not the state itself: a base sees nothing of other parameters.
+    lent: defaultdict[Tensor, State] = defaultdict(dict)
+    for tensor, (p, _) in zip(tensors, params, strict=True):
+        if (held := states.get(p)) is not None:
+            lent[tensor] = held
+    after = engine.run(options, tensors, lent)
+    for tensor, (p, _) in zip(tensors, params, strict=True):
+        if state := lent.get(tensor):
             states[p] = state
     return after
+
+
+def _penalized(p: Tensor, decay: float) -> Tensor:
+    """Return another view of a parameter's memory, so that the user's ``.grad`` stays what it was."""
+    if p.grad is None:
+        return p
+    penalized = p.detach()
+    penalized.grad = p.grad.add(p, alpha=decay)
+    return penalized
