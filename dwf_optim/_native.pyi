@@ -81,5 +81,23 @@ class Reader:
         counts: list[str],
         min_ndim: int,
     ) -> Table: ...
+    def factor_gradients(
+        self,
+        factors: list[Tensor],
+        grad: Tensor,
+        decay: float,
+        out: list[Tensor],
+        threads: int,
+        instruction_set: str,
+    ) -> bool: ...
+    def finish(
+        self,
+        factors: list[Tensor],
+        state: list[Tensor],
+        weight: Tensor,
+        dead: float,
+        threads: int,
+        instruction_set: str,
+    ) -> bool: ...
 
 def instruction_sets() -> list[str]: ...
