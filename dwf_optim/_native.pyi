@@ -79,6 +79,24 @@ class Reader:
         min_ndim: int,
         plain: list[str] | None = ...,
     ) -> Table: ...
+    def factor_gradients(
+        self,
+        factors: list[Tensor],
+        grad: Tensor,
+        decay: float,
+        out: list[Tensor],
+        threads: int,
+        instruction_set: str,
+    ) -> bool: ...
+    def finish(
+        self,
+        factors: list[Tensor],
+        state: list[Tensor],
+        weight: Tensor,
+        dead: float,
+        threads: int,
+        instruction_set: str,
+    ) -> bool: ...
 
 def instruction_sets() -> list[str]: ...
 def plain_is_supported() -> bool: ...

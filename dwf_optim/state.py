@@ -33,6 +33,7 @@ REDRAWN = "redrawn"
 _PER_TENSOR = frozenset({"step", "mu_product", "eta", "mu"})
 
 
+@cache
 def is_per_tensor(key: str) -> bool:
     """Say whether a key, the base's or ours, is one that a base keeps once per tensor, as a counter."""
     return key.rpartition(".")[2] in _PER_TENSOR

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "passes.h"
 #include "slot.h"
 
 namespace dwf {
@@ -10,6 +11,7 @@ namespace dwf {
   namespace isa {               \
   Kernel kernel(Rule, int depth); \
   Kernel root_kernel(Rule, int depth, Storage); \
+  Passes passes(int depth); \
   }
 
 DWF_DECLARE_KERNEL(baseline)

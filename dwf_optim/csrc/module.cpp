@@ -1,4 +1,4 @@
-// The Python module. dwf_optim/step/native.py is the only place that imports it, and _native.pyi describes it.
+// The Python module. It is imported in dwf_optim/step/ only, and _native.pyi describes it.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "around.h"
 #include "dispatch.h"
 #include "step.h"
 #include "table.h"
@@ -145,7 +146,10 @@ NB_MODULE(_native, m) {
            "torch"_a, "examples"_a)
       .def_prop_ro("by_functions", &Reader::by_functions)
       .def("collect", collect_by_keys, "parameters"_a, "states"_a, "kept"_a, "moments"_a, "counts"_a, "min_ndim"_a,
-           "plain"_a = nb::none());
+           "plain"_a = nb::none())
+      .def("factor_gradients", factor_gradients, "factors"_a, "grad"_a, "decay"_a, "out"_a, "threads"_a,
+           "instruction_set"_a)
+      .def("finish", finish, "factors"_a, "state"_a, "weight"_a, "dead"_a, "threads"_a, "instruction_set"_a);
   m.def("instruction_sets", instruction_sets);
   m.def("plain_is_supported", plain_is_supported);
 }

@@ -22,12 +22,17 @@ bool is_dense(const View& view) {
   return expected == static_cast<std::int64_t>(view.size);
 }
 
-bool same_layout(const View& left, const View& right) {
+bool same_shape(const View& left, const View& right) {
   if (left.ndim != right.ndim) return false;
-  for (int d = 0; d < left.ndim; ++d) {
+  for (int d = 0; d < left.ndim; ++d)
     if (left.shape[d] != right.shape[d]) return false;
+  return true;
+}
+
+bool same_layout(const View& left, const View& right) {
+  if (!same_shape(left, right)) return false;
+  for (int d = 0; d < left.ndim; ++d)
     if (left.shape[d] > 1 && left.strides[d] != right.strides[d]) return false;
-  }
   return true;
 }
 

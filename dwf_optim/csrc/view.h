@@ -31,6 +31,8 @@ struct View {
 // Whether the elements fill a stretch of memory without gaps, in whatever order.
 bool is_dense(const View& view);
 
+bool same_shape(const View& left, const View& right);
+
 // Whether equal indices stand at equal places.
 bool same_layout(const View& left, const View& right);
 

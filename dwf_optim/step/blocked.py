@@ -1,9 +1,10 @@
 """Any base, in cache-sized blocks: no full-size temporaries.
 
-The work of `reference` is done on pieces of at most `BLOCK` elements, several small tensors or one
-part of a large one at a time, so that gradients, factors and base state of a piece stay in cache
-between the passes over them. Elementwise bases make the pieces independent; what a base keeps once
-per tensor (a step counter) is given to every piece as it was before the step.
+The work of `reference`, through the extension's passes where there are any, is done on pieces of at most
+`BLOCK` elements, several small tensors or one part of a large one at a time, so that gradients, factors
+and base state of a piece stay in cache between the passes over them. Elementwise bases make the pieces
+independent; what a base keeps once per tensor (a step counter) is given to every piece as it was before
+the step.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from torch import Tensor
 from dwf_optim.base import Engine
 from dwf_optim.state import State
 from dwf_optim.step import reference
+from dwf_optim.step.passes import with_passes
 from dwf_optim.step.slot import Slot, StepOptions
 
 # Elements in a block: with D = 3 factors, their gradients and one state each in float32 about 5 MB,
-# which stays in the outer cache; with much smaller blocks the calls cost more than the passes.
+# which stays in the outer cache; with blocks that fit into the inner one, of a third of that, the calls
+# cost what the passes save.
 BLOCK = 128 * 1024
 
 # Bases that have a kernel of one pass on the CPU, which torch does not choose by itself; and those whose
@@ -48,6 +51,7 @@ def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, A
     asked = options.base
     if _has_kernel(engine, asked, slots):
         options = _through_kernel(engine, options)
+    options = replace(options, mode=with_passes(options.mode))
     base = options.base
     batch: list[Slot] = []
     left = BLOCK
@@ -77,7 +81,7 @@ def _has_kernel(engine: Engine, base: dict[str, Any], slots: list[Slot]) -> bool
 def _through_kernel(engine: Engine, options: StepOptions) -> StepOptions:
     """Have the base's kernel do what it can of the step: the penalty too, where its decay is L2."""
     base = {**options.base, "fused": True}
-    if engine.base not in _FUSED_WITH_L2:
+    if engine.base not in _FUSED_WITH_L2 or base.get("decoupled_weight_decay"):
         return replace(options, base=base)
     base["weight_decay"] = 2 * abs(options.penalty) / options.depth
     return replace(options, base=base, penalty=0.0)
@@ -106,23 +110,18 @@ def _step_large(engine: Engine, options: StepOptions, slot: Slot) -> dict[str, A
     states = [_Pieces(state, _pattern(slot), cut) for state in slot.states]
     base = options.base
     scratch: list[Tensor] = []
-    for index, weight in enumerate(weights):
-        held = [pieces[index] for pieces in kept]
+    for index, (weight, grad, *held) in enumerate(zip(weights, grads, *kept, strict=True)):
         # A base's fused kernel walks raw memory, so it must not be given gaps.
-        piece = Slot(
-            weight,
-            grads[index],
-            kept=held if cut.flat else [tensor.contiguous() for tensor in held],
-            states=[pieces.take(index) for pieces in states],
-        )
+        dense = held if cut.flat else [tensor.contiguous() for tensor in held]
+        piece = Slot(weight, grad, dense, [pieces.take(index) for pieces in states])
         if not scratch or scratch[0].shape != weight.shape:
-            scratch = [torch.empty_like(tensor) for tensor in piece.kept or [weight]]
+            scratch = [torch.empty_like(tensor) for tensor in dense or [weight]]
         base = reference.step(engine, options, [piece], scratch=[scratch])
         if not cut.flat:
-            for tensor, stepped in zip(held, piece.kept, strict=True):
+            for tensor, stepped in zip(held, dense, strict=True):
                 tensor.copy_(stepped)
         for pieces, part in zip(states, piece.states, strict=True):
-            pieces.put(index, part)
+            pieces.put(index, part, weight.shape)
     for state, pieces in zip(slot.states, states, strict=True):
         state.clear()
         state.update(pieces.whole)
@@ -183,7 +182,6 @@ class _Pieces:
     def __init__(self, state: State, like: Tensor, cut: _Cut) -> None:
         self.whole = dict(state)
         self._like, self._cut = like, cut
-        self._shapes = [piece.shape for piece in cut.split(like)]
         shaped = {k for k, v in state.items() if isinstance(v, Tensor) and v.shape == like.shape}
         self._before = {key: cut.split(state[key]) for key in shaped}
         self._after = dict(self._before)
@@ -196,18 +194,19 @@ class _Pieces:
             part[key] = pieces[index] if self._cut.flat else pieces[index].contiguous()
         return part
 
-    def put(self, index: int, part: State) -> None:
+    def put(self, index: int, part: State, shape: torch.Size) -> None:
         """Take a piece back after a step, making room at the first."""
         for key, value in part.items():
-            if not (isinstance(value, Tensor) and value.shape == self._shapes[index]):
+            pieces = self._after.get(key)
+            if pieces is not None and value is pieces[index]:
+                continue
+            if not (isinstance(value, Tensor) and value.shape == shape):
                 self.whole[key] = value
                 continue
-            if key not in self._after:
+            if pieces is None:
                 self.whole[key] = torch.empty_like(self._like, dtype=value.dtype)
                 self._after[key] = self._cut.split(self.whole[key])
-            target = self._after[key][index]
-            if value is not target:
-                target.copy_(value)
+            self._after[key][index].copy_(value)
 
 
 def _pattern(slot: Slot) -> Tensor:
