@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from inference import native
 from inference.formats import CSRArrays, find_backend
-from inference.graph import Conv2d, Graph, Linear, Node
+from inference.graph import Conv2d, Graph, Linear, Node, Shape
 from inference.interpret import activate, compute
 from inference.rounding import with_weight_dtype
 from inference.segments import Segment
@@ -78,13 +78,17 @@ class NativeStep(Step):
     def run(self, values: Values, batch: int, threads: int) -> None:
         graph, lead = self.segment.graph, self.segment.lead
         rows = batch * math.prod(lead)
-        inputs = [values[name].contiguous().view(rows, -1) for name in graph.inputs]
+
+        def shape(name: str) -> Shape:
+            found = graph.shapes[name]
+            assert found is not None
+            return found
+
+        inputs = [values[name].contiguous().view(rows, *shape(name)) for name in graph.inputs]
         outputs = []
         for name in graph.outputs:
-            shape = graph.shapes[name]
-            assert shape is not None
-            values[name] = torch.empty(batch, *lead, *shape)
-            outputs.append(values[name].view(rows, -1))
+            values[name] = torch.empty(batch, *lead, *shape(name))
+            outputs.append(values[name].view(rows, *shape(name)))
         self.program.run(inputs, outputs, threads)
 
     @override

@@ -249,23 +249,6 @@ def test_the_report_counts_weights():
     assert 0 < report.nonzero <= left
 
 
-def test_without_the_extension(monkeypatch, caplog):
-    monkeypatch.setattr(native, "_native", None)
-    monkeypatch.setattr("inference.engine._said", False)
-    model, x = mlp(0.95), torch.randn(4, 30)
-    sparse = inference.compile(model, x)
-    assert_close(sparse(x), model, x)
-    assert_close(sparse(x.numpy()), model, x)
-    assert sparse.plan.source == "static"
-    static(model, x)
-    said = [record.getMessage()[:45] for record in caplog.records if record.name == "inference"]
-    assert said == ["the compiled extension is not installed: mode"]
-    assert {kernel for layer in sparse.inspect().layers for kernel in layer.kernels.values()} <= {
-        "torch",
-        "torch csr",
-    }
-
-
 def test_a_dense_model_compiles_and_is_told_apart():
     model, x = mlp(0.0), torch.randn(4, 30)
     plan = inference.Plan.from_json(

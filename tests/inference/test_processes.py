@@ -70,11 +70,11 @@ def test_forks_in_the_middle_of_calls(sparse):
         while not stop.is_set():
             sparse(x)
 
-    threads = [threading.Thread(target=work, args=(x,)) for x in batches[-4:]]
+    threads = [threading.Thread(target=work, args=(x,)) for x in batches[-2:]]
     for thread in threads:
         thread.start()
     try:
-        for k in range(24):
+        for k in range(8):
             x, y = batches[k % 8], expected[k % 8]
             assert np.array_equal(fork(lambda x=x: sparse(x)), y)
     finally:
@@ -99,7 +99,7 @@ class Outputs(Dataset):
 def test_workers_of_a_data_loader(sparse):
     expected = [sparse(inputs(seed, 70)) for seed in range(6)]
     loader = DataLoader(
-        Outputs(sparse), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=PATIENCE
+        Outputs(sparse), batch_size=None, num_workers=1, multiprocessing_context="fork", timeout=PATIENCE
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
