@@ -18,7 +18,7 @@ from inference.certificate import Certificate, Comparison
 from inference.graph import Graph, TorchOp
 from inference.interpret import run, to_dtype
 from inference.measure import repeat
-from inference.operators import is_random
+from inference.operators import is_random, resolve
 
 # What each kernel keeps to, norm-wise.
 KERNELS = 1e-5
@@ -26,7 +26,6 @@ KERNELS = 1e-5
 # is measured: float32 against float64. 16 leaves room for a draw that was small.
 SPREAD = 16.0
 SAMPLES = 4
-ATTENTION = "aten.scaled_dot_product_attention.default"
 
 Tensors = Sequence[Tensor]
 Way = Callable[[Tensors], Tensors]
@@ -90,11 +89,17 @@ def certify_model(
 
 
 def _draws(node: TorchOp) -> bool:
-    """Say whether an operator draws random numbers with its arguments."""
-    if node.target == ATTENTION:
-        # Its dropout is an argument, which is 0 in eval mode.
-        return bool(node.kwargs.get("dropout_p", node.args[4] if len(node.args) > 4 else 0.0))
-    return is_random(node.target)
+    """Say whether an operator draws random numbers with its arguments.
+
+    Attention and recurrent layers have dropout built in, which is off in eval mode.
+    """
+    if not is_random(node.target):
+        return False
+    schema = resolve(node.target)._schema  # type: ignore[attr-defined]
+    given = {argument.name: argument.default_value for argument in schema.arguments}
+    given |= {argument.name: value for argument, value in zip(schema.arguments, node.args, strict=False)}
+    given |= node.kwargs
+    return given.get("dropout_p") != 0 and given.get("train") is not False
 
 
 def _batches(model: nn.Module, example: Tensors) -> Iterator[tuple[list[Tensor], list[Tensor]]]:

@@ -205,6 +205,7 @@ class SparseModel:
 
         Raises:
             OSError: If it cannot be written.
+            TypeError: If a parameter or buffer is of a dtype that no file holds, as complex numbers.
             ValueError: If the model calls operators of other packages than torch, or was not made by
                 `compile` or `load`.
         """

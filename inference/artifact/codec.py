@@ -26,6 +26,7 @@ from torch import Tensor
 
 from inference.graph import Shape
 
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WIDTHS = (torch.uint8, torch.uint16, torch.uint32)
 Ints = npt.NDArray[np.int64]
 
@@ -94,7 +95,7 @@ def encode(tensor: Tensor) -> Encoded:
         Arrays of their own. As CSR, -0.0 is a zero; NaN and inf are none.
     """
     dense = tensor.detach().to("cpu").contiguous()
-    if dense.dim() >= 2 and dense.is_floating_point() and dense.numel():
+    if dense.dim() >= 2 and dense.dtype in FLOAT_DTYPES and dense.numel():
         flat = (dense.view(-1) != 0).nonzero().view(-1)
         # An entry takes its value and a gap of one byte at least.
         if len(flat) * (dense.itemsize + 1) + len(dense) < dense.nbytes:

@@ -63,6 +63,7 @@ def write(path: FilePath, contents: Contents) -> None:
 
     Raises:
         OSError: If it cannot be written.
+        TypeError: If a tensor is of a dtype that no file holds.
         ValueError: If two tensors' names cannot be told apart in a file.
     """
     arrays: dict[str, Tensor] = {}
@@ -84,9 +85,14 @@ def write(path: FilePath, contents: Contents) -> None:
 def _header(contents: Contents) -> dict[str, Any]:
     tensors: dict[str, dict[str, Any]] = {}
     for name, tensor in contents.tensors.items():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in keys.DTYPES:
+            raise TypeError(
+                f"tensor {name!r} is of {tensor.dtype}; a file holds tensors of {', '.join(keys.DTYPES)}"
+            )
         tensors[name] = {
             keys.SHAPE: list(tensor.shape),
-            keys.DTYPE: str(tensor.dtype).removeprefix("torch."),
+            keys.DTYPE: dtype,
             keys.ENCODING: keys.DENSE if tensor.gaps is None else keys.CSR,
             keys.CHECKSUM: tensor.checksum(),
         }

@@ -24,6 +24,7 @@ def save(path: FilePath, source: Source, plan: Plan, origin: Origin | None) -> N
 
     Raises:
         OSError: If the file cannot be written.
+        TypeError: If a tensor is of a dtype that no file holds.
         ValueError: If the model is one that no file holds: with operators of other packages than torch.
     """
     # What could not be loaded must not be saved. The user's own model may be of any size.

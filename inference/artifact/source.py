@@ -53,7 +53,7 @@ class Source:
             weight_dtype: As in `inference.compile`.
 
         Raises:
-            TypeError: If a tensor is of a dtype that no file holds.
+            TypeError: If a tensor is not dense.
             ValueError: If ``weight_dtype`` is unknown, or too narrow for a weight.
         """
         round_weights(traced.graph, weight_dtype)

@@ -66,18 +66,14 @@ def encode_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Encoded], dict[
         Tensors by name, and the other names of tensors that have several.
 
     Raises:
-        TypeError: If a tensor is not dense or of a dtype that no file holds.
+        TypeError: If a tensor is not dense.
     """
     tensors: dict[str, Encoded] = {}
     tied: dict[str, str] = {}
     first: dict[Any, str] = {}
     for name, tensor in state.items():
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        if dtype not in keys.DTYPES or tensor.layout != torch.strided:
-            raise TypeError(
-                f"tensor {name!r} is {tensor.layout} of {tensor.dtype}; only dense tensors of "
-                f"{', '.join(keys.DTYPES)} can be saved"
-            )
+        if tensor.layout != torch.strided:
+            raise TypeError(f"tensor {name!r} is {tensor.layout}; only dense tensors can be saved")
         place = (storage(tensor), *layout(tensor), tensor.dtype)
         if tensor.numel() and place in first:
             tied[name] = first[place]
@@ -109,7 +105,7 @@ def provenance(tensors: Mapping[str, Encoded]) -> dict[str, Any]:
         version = importlib.metadata.version("dwf-optim")
     except importlib.metadata.PackageNotFoundError:
         version = "unknown"
-    weights = [each for each in tensors.values() if len(each.shape) >= 2]
+    weights = [e for e in tensors.values() if len(e.shape) >= 2 and e.dtype in keys.DTYPES.values()]
     return {
         "dwf-optim": version,
         "torch": str(torch.__version__),

@@ -266,3 +266,15 @@ def test_what_was_seen_of_the_dense_model_is_kept(tmp_path):
     compiled.save(tmp_path / "model.dwf")
     assert compiled.origin is not None
     assert inference.load(tmp_path / "model.dwf").origin == compiled.origin
+
+
+def test_what_no_file_holds_is_compiled_all_the_same(tmp_path):
+    model = normed()
+    model.register_buffer("phase", torch.ones(3, 3, dtype=torch.complex64))
+    compiled = inference.compile(model, torch.zeros(1, 3, 8, 8), plan="static")
+    assert torch.equal(compiled.to_dense()["phase"], model.phase)
+    with pytest.raises(
+        TypeError, match=r"tensor 'phase' is of torch\.complex64; a file holds tensors of"
+    ):
+        compiled.save(tmp_path / "model.dwf")
+    assert not list(tmp_path.iterdir())
