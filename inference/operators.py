@@ -77,7 +77,7 @@ def resolve(target: str) -> Callable[..., Any]:
 
 
 def is_random(target: str) -> bool:
-    """Say whether an operator draws random numbers.
+    """Say whether an operator may draw random numbers.
 
     Args:
         target: As `operator_name` gives it.
