@@ -36,6 +36,8 @@ std::uint32_t Reader::number() { return copied<std::uint32_t>(take(4)); }
 std::string Reader::text() {
   const std::size_t size = number();
   const unsigned char* const from = take(size);
+  // Texts are quoted in errors, which have to be UTF-8.
+  for (std::size_t k = 0; k < size; ++k) require(from[k] >= ' ' && from[k] <= '~', "a text has other letters than ASCII's");
   return {from, from + size};
 }
 

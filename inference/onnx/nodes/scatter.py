@@ -40,7 +40,16 @@ def _slice_scatter(w: Writer, a: Arguments) -> str:
     return w.emit("Concat", before, part, after, axis=dim)
 
 
+def _copy(w: Writer, a: Arguments) -> str:
+    """Write one value over another, in the shape and dtype of what was there."""
+    part = w.value(a["src"], w.result().dtype)
+    if w.kind(a["src"]).shape == w.kind(a["self"]).shape:
+        return part
+    return w.emit("Expand", part, w.emit("Shape", w.value(a["self"])))
+
+
 OPERATORS: dict[str, Emit] = {
+    "aten.copy.default": _copy,
     "aten.select_scatter.default": _select_scatter,
     "aten.slice_scatter.default": _slice_scatter,
 }

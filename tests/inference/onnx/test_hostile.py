@@ -62,7 +62,9 @@ def mutated(program, draw):
                 "<I", draw.choice((0, 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1))
             )
         else:
-            data = data[: max(1, at)]
+            del data[at:]
+        if not data:
+            break
     return bytes(data)
 
 
