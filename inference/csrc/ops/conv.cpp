@@ -85,7 +85,8 @@ void Conv::plan_gathering(const Taps& taps, const Weights& weights, const std::v
                  from_.dense() && outputs % kRun == 0;
   plan_stretches();
   // In the first cache, if each output channel has enough to do with what is in it.
-  const std::size_t bytes = most_runs_ * kRun * sizeof(float) * taps.window, few = std::max<std::size_t>(kFirstCache / bytes, 1);
+  const std::size_t bytes = most_runs_ * kRun * sizeof(float) * taps.window;
+  const std::size_t few = std::max<std::size_t>(kFirstCache / bytes, 1);
   const double each = static_cast<double>(weights.size()) / static_cast<double>(taps.outputs * taps.inputs_of_group());
   const bool cached = each * static_cast<double>(few) >= kLeastGatheredTaps;
   const std::size_t gathered = cached ? few : std::max<std::size_t>(kGathered / bytes, 1);

@@ -22,7 +22,8 @@ void for_weights(const Csr& csr, const Taps& taps, const Window& window, const L
     const std::size_t x = column * window.stride_columns + place % window.columns * window.dilation_columns;
     if (y < window.padding_rows || y - window.padding_rows >= from.height) continue;
     if (x < window.padding_columns || x - window.padding_columns >= from.width) continue;
-    found(csr.weights[k], (tap / taps.window * from.height + y - window.padding_rows) * from.width + x - window.padding_columns);
+    const std::size_t image_row = tap / taps.window * from.height + y - window.padding_rows;
+    found(csr.weights[k], image_row * from.width + x - window.padding_columns);
   }
 }
 
