@@ -203,7 +203,7 @@ def test_autograd_sees_that_a_weight_was_written() -> None:
 def test_decoupled_decay_is_not_the_penalty() -> None:
     """Adam with decoupled weight decay would shrink factors by the rate, whatever the gradient.
 
-    One step from zero state moves a factor by lr, up to roundings that eps and the bias corrections bring.
+    From zero state one step moves a factor by lr, up to roundings.
     """
     ends = []
     for backend in ("blocked", "reference"):
