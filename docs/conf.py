@@ -32,6 +32,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(bool|bytes|dict|float|int|list|optional|str|tuple|type)"),
 ]
 
+autodoc_mock_imports = ["lightning", "transformers"]  # their callbacks are documented without them
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints = "description"

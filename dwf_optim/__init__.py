@@ -2,7 +2,9 @@
 
 from dwf_optim.groups import param_groups
 from dwf_optim.learning_rate import DecayBudget, auto_lr_scale, decay_budget
+from dwf_optim.monitor import Monitor
 from dwf_optim.optimizer import DWFOptimizer
+from dwf_optim.penalty import PenaltyWarmup, TargetSparsity
 from dwf_optim.report import LayerReport, SparsityReport
 from dwf_optim.sparsify import sparsify
 
@@ -10,7 +12,10 @@ __all__ = [
     "DWFOptimizer",
     "DecayBudget",
     "LayerReport",
+    "Monitor",
+    "PenaltyWarmup",
     "SparsityReport",
+    "TargetSparsity",
     "auto_lr_scale",
     "decay_budget",
     "param_groups",

@@ -1,0 +1,167 @@
+"""The closed loop reaches what it is asked for, and resumes, warns and refuses as it should."""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from dwf_optim import DWFOptimizer
+from dwf_optim.penalty import TargetSparsity
+from tests.training.common import accuracy, network, nonzero, optimizer_of, train, weights
+
+STEPS = 600
+# The goal of the project: the number of weights left is within this part of the number asked for.
+WITHIN = 0.1
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.95])
+@pytest.mark.parametrize("start", [1e-7, 1e-3])
+def test_the_target_is_met_from_any_start(sparsity: float, start: float) -> None:
+    model = network()
+    optimizer = optimizer_of(model, penalty=start)
+    loop = TargetSparsity(optimizer, sparsity, STEPS)
+    train(model, optimizer, STEPS, after_step=lambda loss: loop.step())
+    wanted = (1 - sparsity) * weights(optimizer)
+    assert abs(nonzero(optimizer) - wanted) <= WITHIN * wanted
+    assert loop.reached_at is not None
+    assert loop.reached_at <= 0.85 * STEPS
+    assert loop.get_last_penalty() == [0.0]
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_at_every_depth_the_network_still_works(depth: int) -> None:
+    """Far from chance: a tenth of the digits are guessed."""
+    model = network()
+    optimizer = optimizer_of(model, depth=depth)
+    loop = TargetSparsity(optimizer, 0.9, STEPS)
+    train(model, optimizer, STEPS, after_step=lambda loss: loop.step())
+    wanted = 0.1 * weights(optimizer)
+    assert abs(nonzero(optimizer) - wanted) <= WITHIN * wanted
+    assert accuracy(model) > 0.8
+
+
+def test_weights_that_were_removed_stay_removed() -> None:
+    model = network()
+    optimizer = optimizer_of(model)
+    loop = TargetSparsity(optimizer, 0.9, STEPS)
+    counts: list[int] = []
+
+    def note(loss: float) -> None:
+        loop.step()
+        if loop.reached_at is not None:
+            counts.append(nonzero(optimizer))
+
+    train(model, optimizer, STEPS, after_step=note)
+    assert len(counts) > 0.1 * STEPS
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_groups_keep_the_ratio_of_their_penalties() -> None:
+    model = network()
+    optimizer = DWFOptimizer(
+        [{"params": [model[0].weight]}, {"params": [model[2].weight], "penalty": 4e-5}],
+        lr=0.03,
+        momentum=0.9,
+        penalty=1e-5,
+    )
+    loop = TargetSparsity(optimizer, 0.9, STEPS)
+    ratios: list[float] = []
+
+    def note(loss: float) -> None:
+        loop.step()
+        first, second = loop.get_last_penalty()
+        if first:
+            ratios.append(second / first)
+
+    train(model, optimizer, STEPS, after_step=note)
+    assert ratios == pytest.approx([4.0] * len(ratios), rel=1e-9)
+    wanted = 0.1 * weights(optimizer)
+    assert abs(nonzero(optimizer) - wanted) <= WITHIN * wanted
+
+
+@pytest.mark.parametrize("stop", [200, 550])  # before and after the target is reached
+def test_a_resumed_run_is_the_uninterrupted_one(stop: int) -> None:
+    model = network()
+    optimizer = optimizer_of(model)
+    loop = TargetSparsity(optimizer, 0.9, STEPS)
+    train(model, optimizer, stop, total=STEPS, after_step=lambda loss: loop.step())
+    file = io.BytesIO()
+    torch.save([model.state_dict(), optimizer.state_dict(), loop.state_dict()], file)
+    train(model, optimizer, STEPS, first=stop, total=STEPS, after_step=lambda loss: loop.step())
+
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    other = network(5)
+    resumed = optimizer_of(other)
+    again = TargetSparsity(resumed, 0.9, STEPS)
+    other.load_state_dict(saved[0])
+    resumed.load_state_dict(saved[1])
+    again.load_state_dict(saved[2])
+    train(other, resumed, STEPS, first=stop, total=STEPS, after_step=lambda loss: again.step())
+    assert again.state_dict() == loop.state_dict()
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_run_too_short_says_how_far_it_came() -> None:
+    model = network()
+    optimizer = optimizer_of(model, lr=1e-6, lr_scale=1.0)
+    loop = TargetSparsity(optimizer, 0.9, 20)
+    for step in range(20):
+        model[0].weight.grad = torch.ones_like(model[0].weight)
+        optimizer.step()
+        if step < 19:
+            loop.step()
+    with pytest.warns(UserWarning, match=r"ends at .* of 90.00% asked for"):
+        loop.step()
+    with pytest.raises(ValueError, match="was to have 20 steps"):
+        loop.step()
+
+
+def test_a_diverged_run_is_left_to_the_user() -> None:
+    model = network()
+    optimizer = optimizer_of(model)
+    loop = TargetSparsity(optimizer, 0.9, 100)
+    model[0].weight.grad = torch.full_like(model[0].weight, torch.nan)
+    optimizer.step()
+    loop.step()
+    assert loop.reached_at is None
+    assert all(penalty > 0 for penalty in loop.get_last_penalty())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sparsity": 98.0}, "98 % is 0.98"),
+        ({"sparsity": 0.0}, "between 0 and 1"),
+        ({"total_steps": 3}, "at least 10, got 3"),
+        ({"until": 0.0}, "above 0 and at most 1"),
+        ({"threshold": 0.0}, "finite and above 0"),
+    ],
+)
+def test_numbers_out_of_range_are_named(options: dict[str, float], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        TargetSparsity(optimizer_of(network()), **{"sparsity": 0.9, "total_steps": 100, **options})
+
+
+def test_what_cannot_become_sparse_is_refused() -> None:
+    with pytest.raises(ValueError, match="depth >= 2"):
+        TargetSparsity(optimizer_of(network(), depth=1), 0.9, 100)
+    with pytest.raises(ValueError, match="group 0 has penalty 0"):
+        TargetSparsity(optimizer_of(network(), penalty=0.0), 0.9, 100)
+    with pytest.raises(TypeError, match="DWFOptimizer, got SGD"):
+        TargetSparsity(torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1), 0.9, 100)
+
+
+def test_a_checkpoint_of_another_run_is_refused() -> None:
+    loop = TargetSparsity(optimizer_of(network()), 0.9, 100)
+    other = copy.deepcopy(loop.state_dict())
+    other["sparsity"] = 0.5
+    with pytest.raises(ValueError, match=r"sparsity 0.5, this one 0.9"):
+        loop.load_state_dict(other)
+    with pytest.raises(ValueError, match="no checkpoint of a TargetSparsity"):
+        loop.load_state_dict({"last_step": 1})
