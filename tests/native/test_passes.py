@@ -213,4 +213,4 @@ def test_decoupled_decay_is_not_the_penalty() -> None:
         p.grad = torch.randn(20, 30, generator=seeded(1))
         optimizer.step()
         ends.append(p.detach().clone())
-    assert torch.allclose(*ends, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(ends[0], ends[1], rtol=1e-5, atol=1e-6)
