@@ -24,9 +24,9 @@ from tqdm import tqdm
 from benchmarks.conv_report import JUDGED, write_report
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.records import RESULTS, Records
-from benchmarks.turns import medians_of_bursts
 from inference.graph import Conv2d, Graph
 from inference.native import instruction_sets, lower
+from inference.turns import medians_of_bursts
 
 
 class Layer(NamedTuple):

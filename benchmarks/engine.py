@@ -24,7 +24,7 @@ import inference
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.networks import NETWORKS, prune_
 from benchmarks.records import CONFIG, RESULT, RESULTS, Records, table, write_text
-from benchmarks.turns import medians_of_bursts
+from inference.turns import medians_of_bursts
 
 SETS = ("lenet_300_100", "lenet_5", "vgg_16", "resnet_18", "transformer_encoder")
 ZEROS = (0.98, 0.95, 0.99, 0.9, 0.0)

@@ -20,9 +20,9 @@ from torch import nn
 from benchmarks.cells import run_cells
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.linear_report import LENET, OWN_LAYOUT, write_report
-from benchmarks.turns import medians_of_bursts
 from inference.graph import Activation, Graph, Linear
 from inference.native import instruction_sets, lower
+from inference.turns import medians_of_bursts
 
 # Outputs x inputs.
 LAYERS = {

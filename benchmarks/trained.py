@@ -30,12 +30,12 @@ LR, MOMENTUM, DEPTH, PENALTY = 0.1, 0.9, 3, 2e-4
 EPOCHS, BATCH_SIZE, TOLERANCE = 20, 128, 0.002
 
 
-def trained(name: str, data: Path | None = None, folder: Path = FOLDER) -> nn.Sequential:
+def trained(name: str, data: Path, folder: Path = FOLDER) -> nn.Sequential:
     """Return a trained network with exact zeros, training it if it is not there yet.
 
     Args:
         name: In `NETWORKS`.
-        data: Folder of MNIST.
+        data: Folder of MNIST, for networks that are not trained yet.
         folder: Where weights are kept.
 
     Returns:

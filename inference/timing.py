@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
-import statistics
-import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,9 +17,9 @@ from inference.measure import median_seconds, repeat
 from inference.report import LayerReport, Report
 from inference.rounding import with_weight_dtype
 from inference.runner import Runner
+from inference.turns import medians_of_bursts
 
 SECONDS = 0.2
-LEAST_ROUNDS = 5
 
 Call = Callable[[], object]
 
@@ -64,7 +60,9 @@ def with_times(
             for size, runner in runners.items():
                 inputs = _inputs(graph, size, example)
                 _time_layers(graph, runner, size, inputs, threads, own, dense_own)
-                whole[size] = _time_whole(runner, module, inputs, threads)
+                whole[size] = _time_whole(
+                    runner, module, graph if dense is None else dense, inputs, threads
+                )
     finally:
         torch.set_num_threads(torch_threads)
 
@@ -109,25 +107,20 @@ def _time_layers(
 
 
 def _time_whole(
-    runner: Runner, module: nn.Module, inputs: list[Tensor], threads: int
+    runner: Runner,
+    module: nn.Module,
+    dense: nn.Module | Graph,
+    inputs: list[Tensor],
+    threads: int,
 ) -> dict[str, float]:
     """Return microseconds of a call, the ways taking turns."""
     calls: dict[str, Call] = {
         "engine": lambda: runner.run(inputs, threads),
         "torch": lambda: module(*inputs),
     }
-    if (session := _onnxruntime(module, inputs, threads)) is not None:
+    if (session := _onnxruntime(dense, inputs, threads)) is not None:
         calls["onnxruntime"] = session
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    end = time.perf_counter() + SECONDS
-    while len(taken["engine"]) < LEAST_ROUNDS or time.perf_counter() < end:
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            taken[name].append(time.perf_counter() - start)
-    return {name: 1e6 * statistics.median(times) for name, times in taken.items()}
+    return {name: 1e6 * seconds for name, seconds in medians_of_bursts(calls, SECONDS).items()}
 
 
 class _Dense(nn.Module):
@@ -141,34 +134,15 @@ class _Dense(nn.Module):
         return run(self.graph, inputs)
 
 
-def _onnxruntime(module: nn.Module, inputs: list[Tensor], threads: int) -> Call | None:
-    """Make a call of onnxruntime for inputs of these shapes; None if it is not installed or cannot."""
+def _onnxruntime(dense: nn.Module | Graph, inputs: list[Tensor], threads: int) -> Call | None:
+    """Make a call of onnxruntime; None if it is not installed or cannot."""
     try:
-        import onnxruntime
-    except ImportError:
-        return None
-    file = io.BytesIO()
-    names = [f"x{k}" for k in range(len(inputs))]
-    try:
-        with warnings.catch_warnings():
-            # Of this exporter being the older one, which needs no further package.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                tuple(x.clone() for x in inputs),
-                file,  # type: ignore[arg-type]  # the old exporter writes to files too
-                dynamo=False,
-                input_names=names,
-            )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(
-            file.getvalue(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # Anything may be missing for a model's operators.
+        from inference.onnx import make_onnx, session
+
+        opened = session(make_onnx(dense, inputs, "dense"), threads=threads)
+    except (ImportError, FileNotFoundError, ValueError) as error:  # an operator may have no counterpart
         logging.getLogger("inference").info("onnxruntime is not compared: %s", error)
         return None
+    names = [each.name for each in opened.get_inputs()]
     feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
-    return lambda: session.run(None, feed)
+    return lambda: opened.run(None, feed)

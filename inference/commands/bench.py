@@ -89,7 +89,7 @@ def _ways(source: Source, options: argparse.Namespace) -> dict[str, Way]:
         dense: Way = source.run
     else:
         assert isinstance(source, ArtifactSource)
-        sparse, dense = source.sparse, source.dense(torch.float32)
+        sparse, dense = source.sparse, source.dense
     ways: dict[str, Way] = {"engine": lambda inputs: sparse(*inputs), "torch, dense": dense}
     if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime"):
         ways["onnxruntime, dense"] = _dense_onnx(source, options.threads)

@@ -10,7 +10,6 @@ The exit code is 0 if they agree, 1 if not, 2 if they cannot be compared.
 from __future__ import annotations
 
 import argparse
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ from inference.commands.sources import (
     inputs_of,
     open_source,
 )
+from inference.exact import in_float64
+from inference.graph import Graph
 
 Run = Callable[[Sequence[Array]], list[Array]]
 
@@ -91,28 +92,20 @@ def _both(options: argparse.Namespace) -> tuple[tuple[Source, Run], Run, str]:
             def compiled(inputs: Sequence[Array]) -> list[Array]:
                 return as_list(sparse(*inputs))
 
-            return (source, compiled), in_float64(source.model), "the dense model, in float64"
+            return (source, compiled), _exact(source.model), "the dense model, in float64"
         if isinstance(source, ArtifactSource):
-            reference = source.dense(torch.float64)
+            reference = _exact(source.graph())
             return (source, source.run), reference, "the dense weights that it holds, in float64"
         raise ValueError(f"{path} needs a dense model to compare with: --model and --weights")
     model = load_model(options.model, options.weights)
     options.model = None
     source = open_source(options)
-    return (source, source.run), in_float64(model), "the dense model, in float64"
+    return (source, source.run), _exact(model), "the dense model, in float64"
 
 
-def in_float64(model: torch.nn.Module) -> Run:
-    """Return a call that computes a model in float64."""
-    double = copy.deepcopy(model).double()
-
-    def call(inputs: Sequence[Array]) -> list[Array]:
-        tensors = [torch.from_numpy(array) for array in inputs]
-        with torch.inference_mode():
-            made = double(*(x.double() if x.is_floating_point() else x for x in tensors))
-        return [tensor.numpy() for tensor in ([made] if isinstance(made, torch.Tensor) else made)]
-
-    return call
+def _exact(model: torch.nn.Module | Graph) -> Run:
+    exact = in_float64(model)
+    return lambda inputs: [y.numpy() for y in exact([torch.from_numpy(x) for x in inputs])]
 
 
 def compare(output: Array, expected: Array) -> dict[str, Any]:

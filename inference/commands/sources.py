@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import inference
+from inference.capture import capture
 from inference.commands.inputs import Array, ModelInput, random_inputs, read_inputs, shape
 from inference.commands.models import SUFFIXES, load_model
-from inference.capture import capture, prepare
 from inference.engine import SparseModel
 from inference.graph import Graph
 from inference.interpret import run as run_graph
-from inference.interpret import to_dtype
 
 
 class Source(ABC):
@@ -106,7 +105,7 @@ class ArtifactSource(Source):
         self.path = path
         self.sparse = inference.load(path, threads=threads)
         assert self.sparse.source is not None  # what is loaded has one
-        self.dense_graph = self.sparse.source.build()
+        self.dense_graph = self.sparse.source.prepare()
         names = zip(self.sparse.graph.inputs, self.sparse.source.inputs, strict=True)
         self.specs = [
             ModelInput(name, spec.shape, str(spec.dtype).removeprefix("torch.")) for name, spec in names
@@ -118,27 +117,16 @@ class ArtifactSource(Source):
 
     def graph(self) -> Graph:
         """Return its layers, nothing removed."""
-        return prepare(self.dense_graph)
+        return self.dense_graph
 
     def tensors(self) -> list[Tensor]:
         """Return an example."""
         return [torch.from_numpy(array) for array in random_inputs(self.specs, 2)]
 
-    def dense(self, dtype: torch.dtype) -> Callable[[Sequence[Array]], list[Array]]:
-        """Return a call that computes the dense model in torch.
-
-        Args:
-            dtype: In which.
-        """
-        graph = to_dtype(self.dense_graph, dtype)
-
-        def call(inputs: Sequence[Array]) -> list[Array]:
-            tensors = [torch.from_numpy(array) for array in inputs]
-            with torch.inference_mode():
-                made = run_graph(graph, [x.to(dtype) if x.is_floating_point() else x for x in tensors])
-            return [tensor.numpy() for tensor in made]
-
-        return call
+    def dense(self, inputs: Sequence[Array]) -> list[Array]:
+        """Compute the dense model in torch, in float32."""
+        made = run_graph(self.dense_graph, [torch.from_numpy(array) for array in inputs])
+        return [tensor.numpy() for tensor in made]
 
 
 class OnnxSource(Source):
@@ -151,7 +139,12 @@ class OnnxSource(Source):
         from inference.onnx import session
 
         self.path = path
-        self.session = session(path)
+        try:
+            self.session = session(path)
+        except (ImportError, FileNotFoundError):
+            raise
+        except Exception as error:  # onnxruntime has a dozen classes for files that it cannot open
+            raise ValueError(f"{path} cannot be opened by onnxruntime: {error}") from error
         self.specs = []
         for given in self.session.get_inputs():
             rest = tuple(given.shape[1:])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,17 +14,17 @@ from torch import Tensor, nn
 from inference.capture import capture
 from inference.compact import compact
 from inference.engine import SparseModel
+from inference.exact import in_float64
+from inference.graph import Graph
 from inference.onnx.export import make_onnx
 from inference.onnx.extra import need
 from inference.onnx.model import OLDEST_OPSET
 from inference.onnx.session import session
 from inference.plan import static_plan
+from inference.turns import medians_of_bursts
 
 ENGINE = "engine"
 ONNX_KINDS = ("dense", "compact", "sparse", "custom-op")
-# A turn of a way: one call that is not timed, then calls for so long.
-TURN = 2e-3
-LEAST_TURNS = 5
 
 Array = np.ndarray[Any, Any]
 Call = Callable[[Sequence[Array]], list[Array]]
@@ -50,7 +48,7 @@ class Way:
 
 
 def compare(
-    model: nn.Module,
+    model: nn.Module | Graph,
     example: Tensor | Sequence[Tensor],
     *,
     batch_sizes: Sequence[int] = (1, 64),
@@ -86,7 +84,7 @@ def compare(
         raise ValueError(f"batch sizes must be 1 and more, got {tuple(batch_sizes)}")
     need("onnxruntime")
     tensors = [example] if isinstance(example, Tensor) else list(example)
-    graph = capture(model, tensors)
+    graph = model if isinstance(model, Graph) else capture(model, tensors)
     calls: dict[str, Call] = {}
     sizes: dict[str, int | None] = {}
     for name in ways:
@@ -98,7 +96,7 @@ def compare(
             calls[name], sizes[name] = _onnx_call(content, threads), len(content)
     times: dict[str, dict[int, float]] = {name: {} for name in ways}
     errors = dict.fromkeys(ways, 0.0)
-    truth = _in_float64(model)
+    truth = in_float64(model)
     for size in batch_sizes:
         inputs = [_repeated(tensor, size) for tensor in tensors]
         expected = truth(inputs)
@@ -106,8 +104,9 @@ def compare(
         for name, call in calls.items():
             found = zip(call(arrays), expected, strict=True)
             errors[name] = max(errors[name], *(_error(array, right) for array, right in found))
-        for name, taken in _in_turns(calls, arrays, seconds).items():
-            times[name][size] = taken
+        bound = {name: partial(call, arrays) for name, call in calls.items()}
+        for name, taken in medians_of_bursts(bound, seconds).items():
+            times[name][size] = 1e6 * taken
     return [Way(name, sizes[name], times[name], errors[name]) for name in ways]
 
 
@@ -132,36 +131,8 @@ def _repeated(tensor: Tensor, size: int) -> Tensor:
     return repeated.float() if repeated.is_floating_point() else repeated
 
 
-def _in_float64(model: nn.Module) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """Return the model as a function of float32 tensors, computed in float64."""
-    exact = copy.deepcopy(model).cpu().double().eval()
-
-    def call(inputs: Sequence[Tensor]) -> list[Tensor]:
-        with torch.no_grad():
-            made = exact(*(x.double() if x.is_floating_point() else x for x in inputs))
-        return [made] if isinstance(made, Tensor) else list(made)
-
-    return call
-
-
 def _error(found: Array, expected: Tensor) -> float:
     if not found.size:
         return 0.0
     difference = np.abs(found.astype(np.float64) - expected.numpy()).max()
     return float(difference / max(np.abs(expected.numpy()).max(), np.finfo(np.float64).tiny))
-
-
-def _in_turns(calls: Mapping[str, Call], arrays: Sequence[Array], seconds: float) -> dict[str, float]:
-    """Return the median microseconds of a call, of each way."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or any(len(turns) < LEAST_TURNS for turns in taken.values()):
-        for name, call in calls.items():
-            call(arrays)  # what other ways left in the caches is not this one's fault
-            count, passed, start = 0, 0.0, time.perf_counter()
-            while passed < TURN:
-                call(arrays)
-                count += 1
-                passed = time.perf_counter() - start
-            taken[name].append(passed / count)
-    return {name: 1e6 * statistics.median(turns) for name, turns in taken.items()}

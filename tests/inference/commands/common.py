@@ -17,10 +17,10 @@ FACTORIES = "tests.inference.commands.factories"
 
 
 def sparse_weights(model: nn.Module, path: Path, density: float = 0.2) -> Path:
-    """Draw weights of which most are zero, and save them."""
+    """Draw weights of which most are zero, leave biases and norms, and save all."""
     generator = seeded(0)
     with torch.no_grad():
-        for p in model.parameters():
+        for p in (p for p in model.parameters() if p.dim() >= 2):
             kept = torch.rand(p.shape, generator=generator) < density
             p.copy_(torch.randn(p.shape, generator=generator) * kept)
     torch.save(model.state_dict(), path)
