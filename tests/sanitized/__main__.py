@@ -45,7 +45,11 @@ def library(name: str) -> str:
 def main() -> int:
     environment = Environment(FOLDER / "environment")
     environment.install(build())
-    folders = [ROOT / "tests" / "sanitized", *ROOT.glob("tests/**/native")]
+    folders = [
+        ROOT / "tests" / "sanitized",
+        *ROOT.glob("tests/**/native"),
+        ROOT / "tests" / "inference" / "onnx" / "test_hostile.py",
+    ]
     variables = {
         # Python was started without them. With libstdc++ loaded later than AddressSanitizer, exceptions
         # would abort.
