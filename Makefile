@@ -54,7 +54,7 @@ lint: $(STAMPS)/dev  ## check style, format and types
 docs: $(STAMPS)/docs  ## build the documentation into build/docs; a warning is an error
 	$(PY) -m sphinx --fail-on-warning --keep-going -b dirhtml docs build/docs
 
-bench: $(STAMPS)/bench  ## run the benchmarks, or one: make bench target=mnist
+bench: $(STAMPS)/bench $(STAMPS)/torch-sparse  ## run the benchmarks, or one: make bench target=mnist
 	$(if $(filter-out $(BENCHMARKS),$(target)),$(error unknown benchmark in "$(target)", there are: $(BENCHMARKS)))
 	for name in $(target); do $(PY) -m benchmarks.$$name; done
 

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.cells import run_cells
+from benchmarks.csr_runtimes import BACKENDS, csr_runtime
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.linear_report import LENET, OWN_LAYOUT, write_report
 from inference.graph import Activation, Graph, Linear
@@ -36,6 +37,8 @@ LAYERS = {
 LENET_SIZES = (784, 300, 100, 10)
 ZEROS = (0.9, 0.95, 0.98, 0.99, 0.5, 0.6, 0.7, 0.8, 0.998)
 BATCHES = (1, 64, 8, 256)
+# Where the products of other libraries are measured too: elsewhere they take long to lose.
+CSR_FROM, CSR_BATCHES = 0.9, (1, 64)
 # Sums of thousands of products in float32, in another order.
 TOLERANCE = 1e-5
 ALIGNMENT = 64
@@ -112,6 +115,9 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
     for name, call in dense_runtimes(model, x).items():
         ways[name] = functools.partial(call, x)
     expected = np.array(ways["torch"]())
+    if config["zeros"] >= CSR_FROM and batch in CSR_BATCHES:
+        for name, backend in BACKENDS.items():
+            ways[name] = functools.partial(csr_runtime(model, backend), x)
     sets = [name for name in instruction_sets() if name != "baseline"] or ["baseline"]
     for kernel, name in itertools.product(("sparse", "dense"), sets):
         ways[f"{kernel} {name}"] = _rows(native(model, kernel, name), x, np.empty_like(expected))

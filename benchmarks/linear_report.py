@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.csr_runtimes import BACKENDS
 from benchmarks.judged import AVX512, BREAK_EVEN, Judged, Limit, met, ratio
 from benchmarks.records import Records, table, write_text
 
@@ -49,6 +50,7 @@ the measured shares of zeros): {judged.break_even(64)} at batch 64, {judged.brea
 batch 1; at or below {BREAK_EVEN} was asked for.
 """,
     ]
+    page += ["## Products of other libraries\n", _others(judged), ""]
     for batch in judged.batches():
         page += [
             f"## Batch {batch}\n",
@@ -59,6 +61,17 @@ batch 1; at or below {BREAK_EVEN} was asked for.
             "",
         ]
     write_text(out / "linear.md", "\n".join(page))
+
+
+def _others(judged: Judged) -> str:
+    """Compare with CSR in SciPy, torch and torch-sparse."""
+    shares = (0.9, 0.95, 0.98, 0.99)
+    rows = [
+        [str(batch), name, *(ratio(judged.mean(batch, zeros, way)) for zeros in shares)]
+        for batch in (1, 64)
+        for name, way in (("engine, AVX-512", AVX512), *((name, name) for name in BACKENDS))
+    ]
+    return table(["batch", "way", *(f"{zeros:g}" for zeros in shares)], rows)
 
 
 def _row(judged: Judged, limit: Limit) -> list[str]:
