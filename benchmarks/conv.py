@@ -8,22 +8,18 @@ outputs are compared with torch's.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from benchmarks.cells import run_cells
 from benchmarks.conv_report import JUDGED, write_report
 from benchmarks.dense_runtimes import dense_runtimes
-from benchmarks.records import RESULTS, Records
 from inference.graph import Conv2d, Graph
 from inference.native import instruction_sets, lower
 from inference.turns import medians_of_bursts
@@ -135,22 +131,7 @@ def _bound(program: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], np.ndar
 
 def main() -> None:
     """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each configuration")
-    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE", help="e.g. batch=16")
-    parser.add_argument("--most", type=float, default=float("inf"), help="seconds after which to stop")
-    arguments = parser.parse_args()
-    wanted = dict(each.split("=", 1) for each in arguments.only)
-    records = Records(arguments.out / "conv.jsonl")
-    deadline = time.perf_counter() + arguments.most
-    for config in tqdm(configurations(), unit="config"):
-        if records.has(config) or any(str(config[key]) != value for key, value in wanted.items()):
-            continue
-        if time.perf_counter() > deadline:
-            break
-        records.add(config, measure(config, arguments.seconds))
-    write_report(records, arguments.out)
+    run_cells("conv", __doc__, configurations(), measure, write_report)
 
 
 if __name__ == "__main__":
