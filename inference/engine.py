@@ -88,6 +88,9 @@ class SparseModel:
                 runners.append((choice, runner))
             self._runners[size] = runner
         self._by_batch: dict[int, tuple[Runner, Any]] = {}
+        # Of the last call: the kind of its arrays, their shapes, what makes another output, and the
+        # program's method. One object, so that threads see all of it or none.
+        self._last: tuple[type, Any, tuple[int, ...], Any, Any] | None = None
         self._shapes = [graph.shapes[name] for name in graph.inputs]
         # Integers, which look up embeddings, are read by torch alone.
         self._in_float32 = {
@@ -119,7 +122,17 @@ class SparseModel:
             ValueError: If it has another shape, or is not on the CPU.
         """
         if len(inputs) == 1:
-            # The short way: one call, whose arguments the extension checks.
+            # The short way: one call, whose arguments the extension checks. Shortest for arrays like those
+            # of the last call: where the model takes microseconds, each look at one counts.
+            x, last = inputs[0], self._last
+            if last is not None and type(x) is last[0] and x.shape == last[1]:
+                made = last[3]() if out is None else out
+                if type(made) is last[0] and made.shape == last[2]:
+                    try:
+                        last[4](x, made, self.threads)
+                        return made
+                    except (TypeError, ValueError):  # dtype or layout: the long way mends or explains
+                        pass
             done = self._call_program(inputs[0], out)
             if done is not None:
                 return done
@@ -147,8 +160,10 @@ class SparseModel:
             return None
         try:
             program.run(x, out, self.threads)
-        except (TypeError, ValueError):  # dtype or layout, which the long way mends or explains
+        except (TypeError, ValueError):  # as above
             return None
+        make = functools.partial(empty, wanted, dtype=_FLOAT32[kind])
+        self._last = (kind, shape, wanted, make, program.run)
         return out
 
     def _choose(self, batch: int) -> tuple[Runner, Any]:
