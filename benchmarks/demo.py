@@ -1,8 +1,8 @@
 """Train a network dense, and again with one line changed; then compare what is left of it.
 
-Run as ``python -m benchmarks.demo``: a table on the terminal, the same in ``demo.md`` and a figure
-in ``demo.png``. Fails when a sparse network is below 95 % zeros, or when the sparse networks' mean
-test accuracy is more than one point below the dense ones'.
+Run as ``python -m benchmarks.demo``: a table on the terminal, the same in ``demo.md``, a figure in
+``demo.png``, and the sparse network as files in ``exported/``. Fails when a sparse network is below 95 %
+zeros, or when the sparse networks' mean test accuracy is more than one point below the dense ones'.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 import inference
 from benchmarks.data import Data, load_digits
+from benchmarks.demo_export import export, files_section, show_files
 from benchmarks.demo_figure import figure
 from benchmarks.demo_report import (
     LEVELS,
@@ -45,8 +46,8 @@ from dwf_optim.factors import misalignment
 OUT = Path(__file__).parent / "out"
 
 
-def train_twins(seed: int, data: Data, setup: Setup, progress: tqdm) -> Run:
-    """Train both networks from the same start on the same batches, and measure them."""
+def train_twins(seed: int, data: Data, setup: Setup, progress: tqdm) -> tuple[Run, nn.Sequential]:
+    """Train both networks from one start on the same batches; return measures and the sparse one."""
     dense, sparse = mlp(DIGITS_MLP, seed), mlp(DIGITS_MLP, seed)
 
     # This is the swap. Everything else, before and after, is the same for both.
@@ -61,13 +62,14 @@ def train_twins(seed: int, data: Data, setup: Setup, progress: tqdm) -> Run:
     dense_ms, sparse_ms = time_batches(dense, sparse, data.test.inputs[: setup.batch_size])
     dense_bytes = file_size(partial(torch.save, dense.state_dict()))
     sparse_bytes = file_size(lambda path: inference.save_state(path, sparse.state_dict()))
-    return Run(
+    run = Run(
         seed,
         dense=measure(dense, data, trained_dense, dense_bytes, dense_ms),
         sparse=measure(sparse, data, trained_sparse, sparse_bytes, sparse_ms),
         total=report.total,
         threshold=report.threshold,
     )
+    return run, sparse
 
 
 def measure(
@@ -170,10 +172,14 @@ def main() -> None:
     torch.set_num_threads(1)  # networks this small are slower on more
     data = load_digits(setup.scaling)
     with tqdm(total=2 * options.seeds * setup.epochs, unit="epoch") as progress:
-        runs = [train_twins(seed, data, setup, progress) for seed in range(options.seeds)]
+        made = [train_twins(seed, data, setup, progress) for seed in range(options.seeds)]
+    runs = [run for run, _ in made]
+    folder = options.out / "exported"
+    files = export(made[0][1], data.test.inputs[:64], folder)
     write_figure(options.out / "demo.png", figure(runs, setup))
-    write_text(options.out / "demo.md", markdown(runs, setup))
+    write_text(options.out / "demo.md", markdown(runs, setup) + "\n" + files_section(files))
     show(runs, setup)
+    show_files(files, folder)
     print(f"\nFigure: {options.out / 'demo.png'}   Table: {options.out / 'demo.md'}")
     if missed := shortfalls(runs):
         sys.exit("The demo did not show what it should: " + "; ".join(missed))

@@ -122,8 +122,8 @@ class SparseModel:
             ValueError: If it has another shape, or is not on the CPU.
         """
         if len(inputs) == 1:
-            # The short way: one call, whose arguments the extension checks. Shortest for arrays like those
-            # of the last call: where the model takes microseconds, each look at one counts.
+            # The short way: one call, whose arguments the extension checks. Shortest for arrays like
+            # those of the last call: where the model takes microseconds, each look at one counts.
             x, last = inputs[0], self._last
             if last is not None and type(x) is last[0] and x.shape == last[1]:
                 made = last[3]() if out is None else out

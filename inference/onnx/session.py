@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inference.onnx.custom_op import DOMAIN
 from inference.onnx.extra import need
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def session(
 
     Raises:
         ImportError: If onnxruntime is missing or too old.
-        FileNotFoundError: If there is no such file, or the package has no compiled library.
+        FileNotFoundError: If there is no such file, or the model has our operator and the package no
+            compiled library.
         ValueError: If ``threads`` is below 1.
     """
     runtime: Any = need("onnxruntime")
@@ -81,10 +83,25 @@ def session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry(THREADS_ENTRY, str(threads))
-    options.register_custom_ops_library(str(library_path()))
+    missing = _register(options)
     arguments.setdefault("providers", ["CPUExecutionProvider"])
-    made: onnxruntime.InferenceSession = runtime.InferenceSession(content, options, **arguments)
+    try:
+        made: onnxruntime.InferenceSession = runtime.InferenceSession(content, options, **arguments)
+    except Exception as error:
+        # Only our own operator needs the library; every other model runs without.
+        if missing is not None and DOMAIN in str(error):
+            raise missing from error
+        raise
     return made
+
+
+def _register(options: onnxruntime.SessionOptions) -> FileNotFoundError | None:
+    """Give onnxruntime the library, or return why there is none."""
+    try:
+        options.register_custom_ops_library(str(library_path()))
+    except FileNotFoundError as error:
+        return error
+    return None
 
 
 def _check_version(version: str) -> None:

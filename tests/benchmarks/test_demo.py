@@ -21,8 +21,13 @@ def test_a_short_demo_writes_table_and_figure(
     # At half zeros all that is certain to fail is the sparsity.
     with pytest.raises(SystemExit, match=r"did not show what it should.*zeros"):
         run(tmp_path, monkeypatch, "--epochs", "8", "--sparsity", "0.5")
-    assert "DWFOptimizer" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.md", "demo.png"]
+    said = capsys.readouterr().out
+    assert "DWFOptimizer" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.md", "demo.png", "exported"]
+    for path in (tmp_path / "exported").iterdir():
+        assert path.name in said
+        assert f"{path.stat().st_size:,}" in said
+    assert len(list((tmp_path / "exported").iterdir())) == 5
     assert "| test accuracy |" in (tmp_path / "demo.md").read_text()
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
 

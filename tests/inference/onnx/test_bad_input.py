@@ -133,6 +133,10 @@ def test_without_a_compiled_library(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"without a C\+\+ compiler.*kind='compact'"):
         library_path()
+    with pytest.raises(FileNotFoundError, match=r"without a C\+\+ compiler"):
+        session(make_onnx(linear(), X, "custom-op"))
+    (y,) = session(make_onnx(linear(), X, "compact")).run(None, {"input": X.numpy()})
+    assert y.shape == tuple(linear()(X).shape)
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
