@@ -26,7 +26,7 @@ def peak_memory() -> int:
 
 def call(model: inference.SparseModel, batch: int) -> None:
     """Call a model, whose outputs must have the shapes that its graph declares."""
-    specs = model._source.inputs
+    specs = model.source.inputs
     inputs = [
         torch.rand(batch, *spec.shape)
         if spec.dtype.is_floating_point
