@@ -72,8 +72,8 @@ def files_section(rows: Sequence[Sequence[str]]) -> str:
         [
             "## Exported files\n",
             "The first seed's sparse network, written by `SparseModel.save` (.dwf, in the engine) and "
-            "`inference.export_onnx` (in onnxruntime); microseconds of a call from NumPy to NumPy on one "
-            "thread, all files in turns; largest error as a share of the largest output. "
+            "`inference.export_onnx` (in onnxruntime); microseconds of a call from NumPy to NumPy on "
+            "one thread, all files in turns; largest error as a share of the largest output. "
             "`network.dense.onnx` is the same network with its zeros multiplied.\n",
             table(HEADER, rows),
         ]
