@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from inference import native
 from inference.agreement import Way
-from inference.artifact.container import FilePath
 from inference.artifact.save import save
 from inference.artifact.source import Source
 from inference.calls import check_out, to_tensor, unlike
+from inference.files import FilePath
 from inference.graph import Graph
 from inference.origin import Origin
 from inference.plan import Plan
@@ -281,7 +281,7 @@ class SparseModel:
         if not timing:
             return report
         inputs = [example] if isinstance(example, Tensor) else example
-        return with_times(report, self.graph, self._runners, self.threads, inputs, dense)
+        return with_times(report, self.graph, self._runners, self, self.threads, inputs, dense)
 
     def __repr__(self) -> str:
         return f"SparseModel({self.inspect().summary()})"

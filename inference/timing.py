@@ -28,6 +28,7 @@ def with_times(
     report: Report,
     graph: Graph,
     runners: Mapping[int, Runner],
+    call: Callable[..., object],
     threads: int,
     example: Sequence[Tensor] | None,
     dense: nn.Module | None,
@@ -38,6 +39,7 @@ def with_times(
         report: Of the graph.
         graph: The graph.
         runners: By batch size.
+        call: The whole, as users call it: with a NumPy array for each input.
         threads: As at run time, of dense runtimes too.
         example: One tensor for each input, repeated to make the batches; normal numbers if None.
         dense: What to compare the whole with; the graph itself, all weights multiplied, if None.
@@ -60,9 +62,8 @@ def with_times(
             for size, runner in runners.items():
                 inputs = _inputs(graph, size, example)
                 _time_layers(graph, runner, size, inputs, threads, own, dense_own)
-                whole[size] = _time_whole(
-                    runner, module, graph if dense is None else dense, inputs, threads
-                )
+                exported = graph if dense is None else dense
+                whole[size] = _time_whole(call, module, exported, inputs, threads)
     finally:
         torch.set_num_threads(torch_threads)
 
@@ -107,15 +108,16 @@ def _time_layers(
 
 
 def _time_whole(
-    runner: Runner,
+    engine: Callable[..., object],
     module: nn.Module,
     dense: nn.Module | Graph,
     inputs: list[Tensor],
     threads: int,
 ) -> dict[str, float]:
     """Return microseconds of a call, the ways taking turns."""
+    arrays = [x.numpy() for x in inputs]
     calls: dict[str, Call] = {
-        "engine": lambda: runner.run(inputs, threads),
+        "engine": lambda: engine(*arrays),
         "torch": lambda: module(*inputs),
     }
     if (session := _onnxruntime(dense, inputs, threads)) is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,8 +19,7 @@ from torch import Tensor
 from inference.artifact import keys
 from inference.artifact.codec import WIDTHS, Encoded, checksum
 from inference.artifact.values import as_dict, as_str, sizes
-
-FilePath = str | os.PathLike[str]
+from inference.files import FilePath, write_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +77,7 @@ def write(path: FilePath, contents: Contents) -> None:
         keys.META_CHECKSUM: checksum([header.encode()]),
         keys.META_HEADER: header,
     }
-    _replace(Path(path), safetensors.torch.save(arrays, metadata))
+    write_bytes(path, safetensors.torch.save(arrays, metadata))
 
 
 def _header(contents: Contents) -> dict[str, Any]:
@@ -110,19 +108,6 @@ def _array_names(name: str, tensor: Encoded) -> tuple[str, ...]:
     if tensor.gaps is None:
         return (name,)
     return (name + keys.VALUES, name + keys.GAPS, name + keys.COUNTS)
-
-
-def _replace(target: Path, content: bytes) -> None:
-    # In the same folder, so that the replacement is one rename on one file system.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: FilePath, max_bytes: int) -> Contents:

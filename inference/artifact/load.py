@@ -9,12 +9,13 @@ from torch import Tensor
 
 from inference.artifact import keys
 from inference.artifact.check import check_graph
-from inference.artifact.container import Contents, FilePath, blamed, read
+from inference.artifact.container import Contents, blamed, read
 from inference.artifact.source import Source
 from inference.artifact.values import as_dict, as_list, as_str, sizes
 from inference.capture import InputSpec
 from inference.compact import compact
 from inference.engine import SparseModel
+from inference.files import FilePath
 from inference.machine import machine
 from inference.measure import make_plan
 from inference.native import KERNELS

@@ -7,8 +7,9 @@ from typing import Any
 
 from inference.artifact import keys
 from inference.artifact.check import check_graph
-from inference.artifact.container import Contents, FilePath, write
+from inference.artifact.container import Contents, write
 from inference.artifact.source import Source
+from inference.files import FilePath
 from inference.origin import Origin
 from inference.plan import Plan
 

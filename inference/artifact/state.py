@@ -13,8 +13,9 @@ from torch import Tensor
 
 from inference.artifact import keys
 from inference.artifact.codec import Encoded, decode, encode
-from inference.artifact.container import Contents, FilePath, blamed, read, write
+from inference.artifact.container import Contents, blamed, read, write
 from inference.artifact.names import layout, storage
+from inference.files import FilePath
 
 
 def save_state(path: FilePath, tensors: Mapping[str, Tensor]) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from inference.capture import capture
 from inference.compact import compact
+from inference.files import FilePath, write_bytes
 from inference.graph import Graph
 from inference.onnx.custom_op import custom_op_model
 from inference.onnx.extra import need
@@ -33,7 +31,7 @@ KINDS: dict[str, Kind] = {
 def export_onnx(
     model: nn.Module | Graph,
     example: Tensor | Sequence[Tensor],
-    path: str | os.PathLike[str],
+    path: FilePath,
     kind: str = "compact",
     *,
     opset: int = OLDEST_OPSET,
@@ -81,18 +79,3 @@ def make_onnx(
     if len(tensors) != len(graph.inputs):
         raise ValueError(f"the graph takes {len(graph.inputs)} inputs, the example has {len(tensors)}")
     return KINDS[kind](graph, tensors, opset)
-
-
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file that appears whole or not at all: a write that fails leaves what was there before."""
-    target = Path(path)
-    # In the same folder, so that the replacement is one rename on one file system.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

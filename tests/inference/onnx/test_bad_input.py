@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import inference
+from inference.files import write_bytes
 from inference.onnx import library_path, make_onnx, session
 from inference.onnx import session as session_of_package
-from inference.onnx.export import write_bytes
 
 
 def linear():
