@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 import inference
@@ -62,6 +63,8 @@ def measure(config: dict[str, Any], data: Path, seconds: float) -> dict[str, Any
         ArithmeticError: If an output is not that of the model in float64.
     """
     torch.set_num_threads(1)
+    model: nn.Module
+    shape: tuple[int, ...]
     if config["network"] == TRAINED:
         model, shape = trained("lenet_300_100", data), (FEATURES,)
     else:
