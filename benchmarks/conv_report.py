@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.figures import write_figure
 from benchmarks.judged import BREAK_EVEN, Judged, Limit
+from benchmarks.judged_figure import figure
 from benchmarks.records import CONFIG, Records, table, write_text
 
 # The layers whose geometric mean the limits are for.
@@ -43,8 +45,11 @@ Geometric means over """
 Break-even, where the sparse kernel is as fast as the fastest dense runtime (by geometric mean, between
 the measured shares of zeros): {judged.break_even(16)} at batch 16, {judged.break_even(1)} at
 batch 1; at or below {BREAK_EVEN} was asked for.
+
+![speed-up against zeros](conv.png)
 """,
     ]
+    write_figure(out / "conv.png", figure(judged, (1, 16)))
     layers = list(dict.fromkeys(row[CONFIG]["layer"] for row in records.rows))
     for batch in judged.batches():
         page += [

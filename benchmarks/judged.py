@@ -60,7 +60,7 @@ class Judged:
 
     def break_even(self, batch: int) -> str:
         """Find where the mean speed-up crosses one, on a line in logarithms between neighbours."""
-        points = [(share, self.mean(batch, share, AVX512)) for share in self._shares(batch)]
+        points = [(share, self.mean(batch, share, AVX512)) for share in self.shares(batch)]
         known = [(share, math.log(value)) for share, value in points if value is not None]
         if not known:
             return "not run"
@@ -73,7 +73,7 @@ class Judged:
 
     def overview(self, batch: int, kernel: str, layers: Iterable[str]) -> str:
         """Return a table of layers by zeros: speed-ups with AVX-512, and with AVX2 in brackets."""
-        shares = self._shares(batch)
+        shares = self.shares(batch)
         rows = []
         for layer in layers:
             cells = []
@@ -101,7 +101,8 @@ class Judged:
         """Return the batch sizes that were measured."""
         return sorted({row[CONFIG]["batch"] for row in self.records.rows})
 
-    def _shares(self, batch: int) -> list[float]:
+    def shares(self, batch: int) -> list[float]:
+        """Return the shares of zeros that were measured at a batch size."""
         rows = [row[CONFIG] for row in self.records.rows]
         return sorted({config["zeros"] for config in rows if config["batch"] == batch})
 

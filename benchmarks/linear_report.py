@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.csr_runtimes import BACKENDS
+from benchmarks.figures import write_figure
 from benchmarks.judged import AVX512, BREAK_EVEN, Judged, Limit, met, ratio
+from benchmarks.judged_figure import figure
 from benchmarks.records import Records, table, write_text
 
 OWN_LAYOUT = "sparse, own layout"
@@ -48,9 +50,12 @@ Geometric means over """
 Break-even, where the sparse kernel is as fast as the fastest dense runtime (by geometric mean, between
 the measured shares of zeros): {judged.break_even(64)} at batch 64, {judged.break_even(1)} at
 batch 1; at or below {BREAK_EVEN} was asked for.
+
+![speed-up against zeros](linear.png)
 """,
     ]
     page += ["## Products of other libraries\n", _others(judged), ""]
+    write_figure(out / "linear.png", figure(judged, (1, 64), list(BACKENDS)))
     for batch in judged.batches():
         page += [
             f"## Batch {batch}\n",
