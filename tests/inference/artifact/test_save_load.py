@@ -180,7 +180,7 @@ def test_a_loaded_model_can_be_saved_copied_and_pickled(tmp_path):
 def test_a_model_holds_dense_weights_once():
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64)).eval()
     compiled = inference.compile(model, torch.zeros(1, 64), plan="static")
-    graph, source = compiled.graph, compiled._source
+    graph, source = compiled.graph, compiled.source
     there = {node.weight.data_ptr() for node in graph.layers()}
     assert {source.tensors[name].values.data_ptr() for name in ("0.weight", "2.weight")} == there
 
