@@ -22,7 +22,7 @@ class LayerReport:
 
     Attributes:
         name: Path of the module in the model.
-        kind: Of the layer, as "Linear"; for a `TorchOp` the operator.
+        kind: Of the layer, as "Linear"; for an operator that torch runs its name.
         shape: Of the weight, without the units that were removed; empty where there is none.
         nonzero: Weights that are not zero.
         kernels: What computes it, by batch size; "removed" for a layer that is constant.
@@ -69,7 +69,7 @@ class LayerReport:
 class Report:
     """All layers, in the order in which they run; then those that were removed.
 
-    Printed, it is a table; `rich` prints it as one of its own.
+    Printed, it is a table; rich prints it as one of its own.
 
     Attributes:
         layers: The layers.

@@ -62,10 +62,10 @@ def compare(
     All ways take turns in one process, so that other load hits all alike; caches are warm.
 
     Args:
-        model: As for `export_onnx`.
+        model: As for `inference.export_onnx`.
         example: Its positional arguments, tensors ``[batch, ...]``; repeated to make the batches.
         batch_sizes: Which to measure.
-        ways: Which to take: kinds of `export_onnx`, and "engine" for `inference.compile`.
+        ways: Which to take: kinds of `inference.export_onnx`, and "engine" for `inference.compile`.
         threads: How many work on one call.
         seconds: How long to measure, for each batch size.
         opset: Of the files.
@@ -76,7 +76,7 @@ def compare(
     Raises:
         ImportError: If the extra is missing.
         FileNotFoundError: If the package was installed without a compiler.
-        ValueError: If a way is unknown, or for what `export_onnx` refuses.
+        ValueError: If a way is unknown, or for what `inference.export_onnx` refuses.
     """
     if unknown := sorted(set(ways) - {*ONNX_KINDS, ENGINE}):
         raise ValueError(f"unknown ways {unknown}; use some of {(*ONNX_KINDS, ENGINE)}")
