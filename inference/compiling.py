@@ -48,8 +48,8 @@ def compile(
         threads: How many work on one call, on different samples.
         weight_dtype: What weights of Linear and Conv2d layers are rounded to and kept in: float32,
             bfloat16 or float16. Sums are in float32 all the same, and the kernels hold the weights in
-            float32: it is the model's file that gets smaller. `SparseModel.inspect` says what rounding does to the
-            outputs.
+            float32: it is the model's file that gets smaller. `SparseModel.inspect` says what rounding
+            does to the outputs.
         check: Whether to run the model and what was made of it on up to 4 samples of the example and on
             random ones, and to raise where they differ by more than rounding explains.
         progress: Whether to show a bar while measuring.

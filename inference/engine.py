@@ -234,8 +234,8 @@ class SparseModel:
                 the one that was compiled.
 
         Returns:
-            Parameters and buffers by name, as its state_dict has them, on the CPU, in their shapes and dtypes; bit
-            for bit, but that -0.0 may come back as +0.0. Weights that were rounded to a ``weight_dtype``
+            Parameters and buffers by name, as its state_dict has them, on the CPU, in their shapes and
+            dtypes; bit for bit, but that -0.0 may come back as +0.0. Weights that were rounded to a ``weight_dtype``
             come back in that. The tensors are the caller's own.
 
         Raises:
