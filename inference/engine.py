@@ -235,8 +235,8 @@ class SparseModel:
 
         Returns:
             Parameters and buffers by name, as its state_dict has them, on the CPU, in their shapes and
-            dtypes; bit for bit, but that -0.0 may come back as +0.0. Weights that were rounded to a ``weight_dtype``
-            come back in that. The tensors are the caller's own.
+            dtypes; bit for bit, but that -0.0 may come back as +0.0. Weights that were rounded to a
+            ``weight_dtype`` come back in that. The tensors are the caller's own.
 
         Raises:
             ValueError: If the model given has others, or this one was not made by `compile` or `load`.
