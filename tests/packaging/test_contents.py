@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.environment import PACKAGES_WITH_EXTENSION, ROOT
 
 PACKAGES = ("dwf_optim", "inference")
-LIMIT = 1_000_000  # bytes of the wheel
+LIMIT = 500_000  # bytes of the wheel for each compiled library (three instruction sets in each)
 
 
 def files(pattern: str) -> set[str]:
@@ -35,9 +35,10 @@ def test_the_wheel_holds_every_extension(names_in_wheel: list[str]) -> None:
     assert others == ["inference/libdwf_onnxruntime.so"]
 
 
-def test_the_wheel_is_small(wheel: Path) -> None:
+def test_the_wheel_is_small(wheel: Path, names_in_wheel: list[str]) -> None:
     size = wheel.stat().st_size
-    assert size < LIMIT, f"{wheel.name} has {size:,} bytes"
+    libraries = sum(name.endswith(".so") for name in names_in_wheel)
+    assert size < LIMIT * libraries, f"{wheel.name} has {size:,} bytes"
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(names_in_sdist: list[str]) -> None:
