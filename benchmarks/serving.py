@@ -155,9 +155,9 @@ def report(records: Records) -> str:
             f"""
 The app of `docs/examples/serve`, uvicorn with one worker, on the loopback; servers on one core, clients
 on the other. LeNet-300-100 on MNIST, trained by DWF (`benchmarks.trained`); one image a request; medians
-of {ROUNDS} runs, the servers in turns. The model takes microseconds, a request hundreds of them: what is
-seen is HTTP, and reading and writing numbers as text. A model this small should be served with many
-images a request, or in process.
+of {ROUNDS} runs, the servers in turns. The model takes microseconds, a request milliseconds: what is
+seen is HTTP, reading and writing numbers as text, and whatever else the machine does. A model this
+small should be served with many images a request, or in process.
 """,
             table(header, rows),
             "",
