@@ -18,6 +18,7 @@ from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
 from dwf_optim.report import LayerReport, SparsityReport
 from dwf_optim.sharding import cut, local, whole
+from dwf_optim.unwrap import unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ def sparsify(
             or returns NaN, or nothing is factorized. The weights are then as they were.
     """
     _check(threshold, sparsity, tolerance, evaluate)
-    optimizer = _unwrap(optimizer)
+    if optimizer is not None:
+        way_out = "; without factors to clear, pass none"
+        optimizer = unwrap(optimizer, "a DWFOptimizer or None", way_out)
     weights = _weights(model, optimizer)
     tensors = list(weights.values())
     for name, weight in weights.items():
@@ -99,18 +102,6 @@ def sparsify(
     report = SparsityReport(layers, limit, before, after)
     logger.info("sparsify: %d of %d weights left", report.nonzero, report.total)
     return report
-
-
-def _unwrap(optimizer: object) -> DWFOptimizer | None:
-    if isinstance(optimizer, Optimizer) and not isinstance(optimizer, DWFOptimizer):
-        # Accelerate, and so the Hugging Face Trainer, hands out a wrapper that holds ours.
-        optimizer = getattr(optimizer, "optimizer", optimizer)
-    if optimizer is not None and not isinstance(optimizer, DWFOptimizer):
-        raise TypeError(
-            f"optimizer must be a DWFOptimizer or None, got {type(optimizer).__name__}; without "
-            "factors to clear, pass none"
-        )
-    return optimizer
 
 
 def _check(

@@ -11,14 +11,14 @@ from typing import Any
 from torch.optim import Optimizer
 
 from dwf_optim.monitor.record import THRESHOLDS, Record, measure
-from dwf_optim.penalty.schedule import unwrapped
+from dwf_optim.unwrap import unwrap
 
 
 class Monitor:
     """Watch an optimizer: every so many steps, record sparsity, norms, misalignment, penalty and rate.
 
     It hooks itself behind ``optimizer.step()`` and changes nothing there. A measurement reads every
-    factor once, which costs about as much as a step or two: with ``every=100`` it is not felt.
+    factor, so ``every`` decides what it costs.
 
     Args:
         optimizer: A `~dwf_optim.DWFOptimizer`, or Accelerate's wrapper of one.
@@ -53,7 +53,7 @@ class Monitor:
             raise ValueError(f"every must be at least 1, got {every}")
         if not thresholds or min(thresholds) < 0:
             raise ValueError(f"thresholds must be one or more numbers >= 0, got {list(thresholds)}")
-        self.optimizer, self.every = unwrapped(optimizer), every
+        self.optimizer, self.every = unwrap(optimizer), every
         self.thresholds = tuple(sorted(thresholds))
         self.path = None if path is None else Path(path)
         self.sinks = list(sinks)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from dwf_optim.optimizer import DWFOptimizer
+from dwf_optim.unwrap import unwrap
 
 
 class PenaltyScheduler:
@@ -30,7 +30,7 @@ class PenaltyScheduler:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = unwrapped(optimizer)
+        self.optimizer = unwrap(optimizer)
         self.base_penalties = [float(group["penalty"]) for group in self.optimizer.param_groups]
         self.last_step = 0
         self._set()
@@ -157,20 +157,3 @@ class PenaltyWarmup(PenaltyScheduler):
     def factor(self, step: int) -> float:
         """Return the part of the penalty at a step."""
         return self.start + (1 - self.start) * RAMPS[self.shape](min(1.0, step / self.steps))
-
-
-def unwrapped(optimizer: object) -> DWFOptimizer:
-    """Return the `~dwf_optim.DWFOptimizer` itself.
-
-    Args:
-        optimizer: One, or Accelerate's wrapper of one.
-
-    Raises:
-        TypeError: If it is something else.
-    """
-    if isinstance(optimizer, Optimizer) and not isinstance(optimizer, DWFOptimizer):
-        # Accelerate, and so the Hugging Face Trainer, hands out a wrapper that holds ours.
-        optimizer = getattr(optimizer, "optimizer", optimizer)
-    if not isinstance(optimizer, DWFOptimizer):
-        raise TypeError(f"optimizer must be a DWFOptimizer, got {type(optimizer).__name__}")
-    return optimizer

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dwf_optim.notify import warn
-from dwf_optim.penalty.schedule import unwrapped
 from dwf_optim.sharding import whole
+from dwf_optim.unwrap import unwrap
 
 logger = logging.getLogger(__name__)
 
-# |weight| at which it does nothing any more: weights between float32's eps and this change no accuracy
-# (method notes; benchmarks/results/mnist.md collapses runs at about it).
+# |weight| that counts as zero: far above float32's eps, where few weights arrive in an ordinary run
+# (benchmarks/results/mnist.jsonl has the compression of every run at both).
 COLLAPSIBLE = 1e-3
 # The loop looks so often in a run, and oftener when the target is near.
 LOOKS = 500
@@ -91,7 +91,7 @@ class TargetSparsity:
             raise ValueError(f"until is a part of the run, above 0 and at most 1, got {until}")
         if not 0 < threshold < math.inf:
             raise ValueError(f"threshold must be finite and above 0, got {threshold}")
-        self.optimizer = unwrapped(optimizer)
+        self.optimizer = unwrap(optimizer)
         self._check_groups()
         self.sparsity, self.total_steps = sparsity, total_steps
         self.until, self.threshold = until, threshold

@@ -25,12 +25,10 @@ class Source(ABC):
     """A network in some form.
 
     Attributes:
-        kind: In a word.
         path: Of the file; None for a model that was built with its weights.
         specs: What it takes.
     """
 
-    kind: str
     path: Path | None
     specs: Sequence[ModelInput]
 
@@ -50,8 +48,6 @@ class Source(ABC):
 
 class ModelSource(Source):
     """A dense torch model."""
-
-    kind = "model"
 
     def __init__(self, model: nn.Module, path: Path | None, example: Sequence[Array]) -> None:
         """Keeps the model.
@@ -93,8 +89,6 @@ class ModelSource(Source):
 class ArtifactSource(Source):
     """A compiled model in a file, with the dense weights that it was made from."""
 
-    kind = "artifact"
-
     def __init__(self, path: Path, threads: int = 1) -> None:
         """Loads it.
 
@@ -132,15 +126,18 @@ class ArtifactSource(Source):
 class OnnxSource(Source):
     """An ONNX file, of whatever origin."""
 
-    kind = "ONNX"
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Opens it in onnxruntime.
 
-    def __init__(self, path: Path) -> None:
-        """Opens it in onnxruntime."""
+        Args:
+            path: The file.
+            threads: How many work on one call.
+        """
         from inference.onnx import session
 
         self.path = path
         try:
-            self.session = session(path)
+            self.session = session(path, threads=threads)
         except (ImportError, FileNotFoundError):
             raise
         except Exception as error:  # onnxruntime has a dozen classes for files that it cannot open
@@ -200,20 +197,20 @@ def open_source(options: argparse.Namespace) -> Source:
     if path is not None and not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if options.model is None:
-        return _open_file(path)
+        return _open_file(path, getattr(options, "threads", 1))
     if path is not None and path.suffix not in SUFFIXES:
         raise ValueError(f"with --model, {path} must hold weights: {', '.join(SUFFIXES)}")
     return ModelSource(load_model(options.model, path), path, _example(options))
 
 
-def _open_file(path: Path | None) -> Source:
+def _open_file(path: Path | None, threads: int) -> Source:
     if path is None:
         raise ValueError("name a file, or --model")
     if path.suffix == ".onnx":
-        return OnnxSource(path)
+        return OnnxSource(path, threads)
     if path.suffix in SUFFIXES and path.suffix != ".safetensors":
         raise ValueError(f"{path} holds weights only: say --model PKG.MOD:NAME --shape N,N,... too")
-    return ArtifactSource(path)
+    return ArtifactSource(path, threads)
 
 
 def _example(options: argparse.Namespace) -> list[Array]:
@@ -221,7 +218,9 @@ def _example(options: argparse.Namespace) -> list[Array]:
     if options.inputs is not None:
         loaded = np.load(options.inputs, allow_pickle=False)
         arrays = [loaded] if isinstance(loaded, np.ndarray) else list(dict(loaded).values())
-        return [np.ascontiguousarray(array[:2]) for array in arrays]
+        # Numbers are saved in float64 unless one takes care, and hardly any model computes in it.
+        wide = [a.astype(np.float32) if a.dtype == np.float64 else a for a in (x[:2] for x in arrays)]
+        return [np.ascontiguousarray(array) for array in wide]
     if options.shape is None:
         raise ValueError("--model needs --shape N,N,... of its input (no batch), or --inputs FILE")
     return random_inputs([ModelInput(f"input {i}", s) for i, s in enumerate(options.shape)], 2)

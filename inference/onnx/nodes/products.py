@@ -79,39 +79,29 @@ def _spread(numbers: Any, dims: int) -> list[int]:
 
 
 def _conv(w: Writer, a: Arguments) -> str:
-    if a.get("transposed", False):
-        return _conv_transpose(w, a)
-    kernel = list(w.kind(a["weight"]).shape[2:])
-    dims = len(kernel)
-    bias = [] if a["bias"] is None else [w.value(a["bias"])]
-    return w.emit(
-        "Conv",
-        w.value(a["input"]),
-        w.value(a["weight"]),
-        *bias,
-        kernel_shape=kernel,
-        strides=_spread(a["stride"], dims),
-        pads=_sides(a, kernel, dims),
-        dilations=_spread(a["dilation"], dims),
-        group=a["groups"],
-    )
+    return _convolve(w, a, transposed=a.get("transposed", False))
 
 
 def _conv_transpose(w: Writer, a: Arguments) -> str:
+    return _convolve(w, a, transposed=True)
+
+
+def _convolve(w: Writer, a: Arguments, *, transposed: bool) -> str:
     kernel = list(w.kind(a["weight"]).shape[2:])
     dims = len(kernel)
     bias = [] if a["bias"] is None else [w.value(a["bias"])]
+    more: dict[str, Any] = {"output_padding": _spread(a["output_padding"], dims)} if transposed else {}
     return w.emit(
-        "ConvTranspose",
+        "ConvTranspose" if transposed else "Conv",
         w.value(a["input"]),
         w.value(a["weight"]),
         *bias,
         kernel_shape=kernel,
         strides=_spread(a["stride"], dims),
         pads=_sides(a, kernel, dims),
-        output_padding=_spread(a["output_padding"], dims),
         dilations=_spread(a["dilation"], dims),
         group=a["groups"],
+        **more,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 import inference
 from inference.commands import main
+from inference.commands.sources import ArtifactSource, open_source
 from tests.inference.commands import factories
 from tests.inference.commands.common import FACTORIES, answer, sparse_weights
 
@@ -119,6 +121,16 @@ def test_check_takes_inputs_from_a_file(
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((7, *shape)))
     arguments = [*arguments_of("artifact", name, weights), "--inputs", tmp_path / "x.npy"]
     assert answer(capsys, "check", *arguments)["samples"] == 7
+    model = [weights, "--model", f"{FACTORIES}:{name}", "--inputs", tmp_path / "x.npy"]
+    assert answer(capsys, "check", *model)["samples"] == 7
+
+
+def test_threads_reach_what_a_file_holds(name: str, weights: Path) -> None:
+    (path,) = arguments_of("artifact", name, weights)
+    options = Namespace(path=path, model=None, threads=2)
+    source = open_source(options)
+    assert isinstance(source, ArtifactSource)
+    assert source.sparse.threads == 2
 
 
 @pytest.mark.parametrize("source", ["weights", "artifact"])
