@@ -11,6 +11,7 @@
 
 #include "onnxruntime/c_api.h"
 #include "onnxruntime/loaded.h"
+#include "onnxruntime/stay.h"
 
 namespace dwf {
 namespace {
@@ -219,5 +220,8 @@ extern "C" DWF_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, c
                                " is too old; 1." + std::to_string(ort::kApiVersion) + " or later is needed")
                                   .c_str());
   }
-  return guarded(api, [&] { check(ort::add_domain(api, options, domain_for(api, read_threads(api, options)))); });
+  return guarded(api, [&] {
+    stay_loaded();
+    check(ort::add_domain(api, options, domain_for(api, read_threads(api, options))));
+  });
 }

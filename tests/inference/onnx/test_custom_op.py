@@ -6,6 +6,7 @@ import ctypes
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -90,6 +91,20 @@ def test_sessions_come_and_go(proto):
     first = run(proto, [x])[0]
     for threads in (1, 2, 3, 1, 2):
         np.testing.assert_array_equal(run(proto, [x], threads=threads)[0], first)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the list of loaded libraries is Linux's")
+def test_the_library_stays_for_its_threads(tmp_path, proto):
+    """They sleep in it when the last session has gone; a thread that began late found no code."""
+    onnx.save(proto, tmp_path / "model.onnx")
+    code = (
+        "import sys, numpy, inference.onnx; "
+        "opened = inference.onnx.session(sys.argv[1], threads=2); "
+        "opened.run(None, {'input': numpy.zeros((64, 784), 'f')}); "
+        "del opened; "
+        "assert 'dwf_onnxruntime' in open('/proc/self/maps').read()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.onnx")], check=True)
 
 
 def with_open_shapes(proto):
