@@ -1,0 +1,124 @@
+"""Strategies of tensors: weights, and factors that can be multiplied and squared in their dtype."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dwf_optim.testing.strategies.numbers import Shape, depths, shapes
+
+# Bits of the numbers to draw. bfloat16 has float32's range, and its bounds below are representable in
+# both.
+_WIDTHS = {torch.float16: 16, torch.bfloat16: 32, torch.float32: 32, torch.float64: 64}
+
+
+def weights(
+    shape: Shape | st.SearchStrategy[Shape] | None = None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    zeros: bool = True,
+    extremes: bool = True,
+) -> st.SearchStrategy[Tensor]:
+    """Draw a weight: exact zeros, usual, tiny and huge numbers of either sign, in any mixture.
+
+    Args:
+        shape: Of the tensor, or a strategy of shapes. Default: `shapes`.
+        dtype: float16, bfloat16, float32 or float64.
+        zeros: Whether elements may be zero.
+        extremes: Whether they may leave [2^-10, 1] in magnitude, down to the smallest normal number and
+            up to half the largest.
+
+    Returns:
+        A strategy of tensors, without subnormal numbers, NaN and infinity.
+
+    Raises:
+        TypeError: For another dtype.
+    """
+    low, high = _exponents(dtype)
+    numbers = _signed(-10, 0, dtype)
+    if extremes:
+        numbers |= _signed(low, low // 2, dtype) | _signed(high // 2, high, dtype)
+    if zeros:
+        numbers |= st.just(0.0)
+    return _strategy_of_shapes(shape).flatmap(lambda size: _tensors(size, numbers, dtype))
+
+
+@st.composite
+def factors(
+    draw: st.DrawFn,
+    depth: int | st.SearchStrategy[int] | None = None,
+    shape: Shape | st.SearchStrategy[Shape] | None = None,
+    dtype: torch.dtype = torch.float32,
+    *,
+    balanced: bool | None = None,
+    zeros: bool = True,
+) -> list[Tensor]:
+    r"""Draw the factors of a weight.
+
+    Magnitudes lie between :math:`t^{1/2D}` and :math:`t^{-1/2D}`, with t about the smallest normal
+    number: no product of any of them, of squares of them, or of all and another factor, leaves the
+        range.
+
+    Args:
+        draw: Given by hypothesis.
+        depth: ``D``, or a strategy of depths. Default: `depths`.
+        shape: Of each factor, or a strategy of shapes. Default: `shapes`.
+        dtype: float16, bfloat16, float32 or float64.
+        balanced: True for factors of exactly one magnitude (of any signs), False for independent ones,
+            None for either.
+        zeros: Whether elements may be zero; those of balanced factors all at once.
+
+    Returns:
+        A strategy of lists of ``D`` tensors.
+
+    Raises:
+        TypeError: For another dtype.
+    """
+    count = draw(depths() if depth is None else depth if not isinstance(depth, int) else st.just(depth))
+    size = draw(_strategy_of_shapes(shape))
+    if draw(st.booleans()) if balanced is None else balanced:
+        root = draw(_factor(size, count, dtype, zeros)).abs()
+        signs = st.sampled_from([1.0, -1.0])
+        return [root * draw(_tensors(size, signs, dtype)) for _ in range(count)]
+    return [draw(_factor(size, count, dtype, zeros)) for _ in range(count)]
+
+
+def _factor(size: Shape, depth: int, dtype: torch.dtype, zeros: bool) -> st.SearchStrategy[Tensor]:
+    low, high = _exponents(dtype)
+    reach = min(-low, high) // (2 * depth)
+    numbers = _signed(-1, 1, dtype) | _signed(-reach, reach, dtype)
+    if zeros:
+        numbers |= st.just(0.0)
+    return _tensors(size, numbers, dtype)
+
+
+def _exponents(dtype: torch.dtype) -> tuple[int, int]:
+    """Return the powers of two between which a dtype has its normal numbers, inclusive."""
+    if dtype not in _WIDTHS:
+        raise TypeError(f"dtype must be one of {list(_WIDTHS)}, got {dtype}")
+    info = torch.finfo(dtype)
+    return round(math.log2(info.tiny)), math.frexp(info.max)[1] - 1
+
+
+def _signed(low: int, high: int, dtype: torch.dtype) -> st.SearchStrategy[float]:
+    """Draw numbers between two powers of two in magnitude; they shrink towards positive and simple."""
+    sizes = st.floats(2.0**low, 2.0**high, width=_WIDTHS[dtype], allow_subnormal=False)
+    return sizes | sizes.map(lambda number: -number)
+
+
+def _tensors(
+    size: Shape, numbers: st.SearchStrategy[float], dtype: torch.dtype
+) -> st.SearchStrategy[Tensor]:
+    count = math.prod(size)
+    lists = st.lists(numbers, min_size=count, max_size=count)
+    # Through float64: torch refuses to make float16 of what it would have to round.
+    return lists.map(lambda values: torch.tensor(values, dtype=torch.float64).to(dtype).view(size))
+
+
+def _strategy_of_shapes(shape: Shape | st.SearchStrategy[Shape] | None) -> st.SearchStrategy[Shape]:
+    if shape is None:
+        return shapes()
+    return st.just(shape) if isinstance(shape, tuple) else shape
