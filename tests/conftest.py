@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Timings on shared machines say nothing, so no profile has a deadline.
 # `ci` draws the same examples every time.
@@ -15,6 +15,8 @@ settings.register_profile(
 )
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
+# Of a planted bug it is enough that it is found: making the example simple takes far longer.
+settings.register_profile("mutants", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # Sums are split by thread: with a fixed number the last bits do not depend on the machine. One, because

@@ -53,7 +53,7 @@ def failing(root: Path, files: list[str], at_most: int) -> list[str]:
     Raises:
         RuntimeError: If pytest did not come to run tests.
     """
-    environment = {**os.environ, "PYTHONPATH": str(root), "HYPOTHESIS_PROFILE": "ci"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "HYPOTHESIS_PROFILE": "mutants"}
     options = [
         "-q",
         "--tb=no",
@@ -114,9 +114,9 @@ def table(verdicts: list[Verdict]) -> str:
     lines = [
         "# Planted bugs, and the property tests that find them",
         "",
-        "`python -m tests.mutations` (`make mutants`), profile `ci`: each bug alone in a copy of the "
-        f"repository. Of the tests that fail, the first {KILLERS} are named; those that it was expected of "
-        "come first.",
+        "`python -m tests.mutations` (`make mutants`), profile `mutants` (`ci` without shrinking): each bug "
+        f"alone in a copy of the repository. Of the tests that fail, the first {KILLERS} are named; those "
+        "of the files that it was expected of come first.",
         "",
         "| bug | in | killed by |",
         "|---|---|---|",

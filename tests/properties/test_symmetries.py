@@ -21,6 +21,8 @@ from tests.helpers import BASES, Base, step_with
 
 SHAPE = (3, 2)
 DRAWN = factors(shape=SHAPE, dtype=torch.float64)
+# For several steps of any rate: huge factors would end in NaN.
+USUAL = st.lists(weights(SHAPE, torch.float64, extremes=False), min_size=2, max_size=8)
 BACKENDS = st.sampled_from(["reference", "blocked"])
 # Their steps of one tensor do not look at another's, and -f is stepped as the mirror image of f.
 MIRRORED = st.sampled_from([base for base in BASES if base.name in {"SGD-momentum", "Adam", "RMSprop"}])
@@ -63,7 +65,7 @@ def test_permuted_factors_are_the_same_function(data: st.DataObject, drawn: list
     assert abs(float(cost - again)) <= 2 * share * float(cost)
 
 
-@given(data=st.data(), drawn=DRAWN, base=MIRRORED, backend=BACKENDS)
+@given(data=st.data(), drawn=USUAL, base=MIRRORED, backend=BACKENDS)
 def test_joint_sign_flips_change_nothing_but_signs(
     data: st.DataObject, drawn: list[Tensor], base: Base, backend: str
 ) -> None:
@@ -86,7 +88,7 @@ def test_joint_sign_flips_change_nothing_but_signs(
         assert torch.equal(s * f, m)
 
 
-@given(data=st.data(), drawn=DRAWN, base=MIRRORED, backend=BACKENDS)
+@given(data=st.data(), drawn=USUAL, base=MIRRORED, backend=BACKENDS)
 def test_a_flip_of_the_weight_and_of_its_gradients_is_mirrored(
     data: st.DataObject, drawn: list[Tensor], base: Base, backend: str
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Literal
 
 import torch
 from hypothesis import strategies as st
@@ -12,7 +14,12 @@ from dwf_optim.testing.strategies.numbers import Shape, depths, shapes
 
 # Bits of the numbers to draw. bfloat16 has float32's range, and its bounds below are representable in
 # both.
-_WIDTHS = {torch.float16: 16, torch.bfloat16: 32, torch.float32: 32, torch.float64: 64}
+_WIDTHS: dict[torch.dtype, Literal[16, 32, 64]] = {
+    torch.float16: 16,
+    torch.bfloat16: 32,
+    torch.float32: 32,
+    torch.float64: 64,
+}
 
 
 def weights(
@@ -37,13 +44,8 @@ def weights(
     Raises:
         TypeError: For another dtype.
     """
-    low, high = _exponents(dtype)
-    numbers = _signed(-10, 0, dtype)
-    if extremes:
-        numbers |= _signed(low, low // 2, dtype) | _signed(high // 2, high, dtype)
-    if zeros:
-        numbers |= st.just(0.0)
-    return _strategy_of_shapes(shape).flatmap(lambda size: _tensors(size, numbers, dtype))
+    _exponents(dtype)  # refuses a wrong dtype here, not at the first draw
+    return _strategy_of_shapes(shape).flatmap(lambda size: _weight(size, dtype, zeros, extremes))
 
 
 @st.composite
@@ -81,18 +83,28 @@ def factors(
     size = draw(_strategy_of_shapes(shape))
     if draw(st.booleans()) if balanced is None else balanced:
         root = draw(_factor(size, count, dtype, zeros)).abs()
-        signs = st.sampled_from([1.0, -1.0])
-        return [root * draw(_tensors(size, signs, dtype)) for _ in range(count)]
+        return [root * draw(_signs(size, dtype)) for _ in range(count)]
     return [draw(_factor(size, count, dtype, zeros)) for _ in range(count)]
 
 
+# Cached, because to build a strategy takes longer than to draw from it.
+@functools.lru_cache(maxsize=1024)
+def _weight(size: Shape, dtype: torch.dtype, zeros: bool, extremes: bool) -> st.SearchStrategy[Tensor]:
+    low, high = _exponents(dtype)
+    reaches = [(-10, 0), (low, low // 2), (high // 2, high)] if extremes else [(-10, 0)]
+    return _tensors(size, _numbers(reaches, dtype, zeros), dtype)
+
+
+@functools.lru_cache(maxsize=1024)
 def _factor(size: Shape, depth: int, dtype: torch.dtype, zeros: bool) -> st.SearchStrategy[Tensor]:
     low, high = _exponents(dtype)
     reach = min(-low, high) // (2 * depth)
-    numbers = _signed(-1, 1, dtype) | _signed(-reach, reach, dtype)
-    if zeros:
-        numbers |= st.just(0.0)
-    return _tensors(size, numbers, dtype)
+    return _tensors(size, _numbers([(-1, 1), (-reach, reach)], dtype, zeros), dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _signs(size: Shape, dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
+    return _tensors(size, st.sampled_from([1.0, -1.0]), dtype)
 
 
 def _exponents(dtype: torch.dtype) -> tuple[int, int]:
@@ -103,10 +115,16 @@ def _exponents(dtype: torch.dtype) -> tuple[int, int]:
     return round(math.log2(info.tiny)), math.frexp(info.max)[1] - 1
 
 
-def _signed(low: int, high: int, dtype: torch.dtype) -> st.SearchStrategy[float]:
-    """Draw numbers between two powers of two in magnitude; they shrink towards positive and simple."""
-    sizes = st.floats(2.0**low, 2.0**high, width=_WIDTHS[dtype], allow_subnormal=False)
-    return sizes | sizes.map(lambda number: -number)
+def _numbers(
+    reaches: list[tuple[int, int]], dtype: torch.dtype, zeros: bool
+) -> st.SearchStrategy[float]:
+    """Draw numbers between powers of two in magnitude; they shrink towards positive and simple."""
+    options: list[st.SearchStrategy[float]] = [st.just(0.0)] if zeros else []
+    for low, high in reaches:
+        for sign in (1.0, -1.0):
+            ends = sorted((sign * 2.0**low, sign * 2.0**high))
+            options.append(st.floats(*ends, width=_WIDTHS[dtype], allow_subnormal=False))
+    return st.one_of(options)
 
 
 def _tensors(
