@@ -15,7 +15,7 @@ class Bug:
         path: The file, from the root of the repository.
         old: What stands there.
         new: What is planted instead.
-        suspects: Files of tests/properties that are tried first, and alone by ``--fast``.
+        suspects: Files of tests/properties that should find it.
         fast: Whether ``--fast`` plants it.
     """
 
