@@ -1,7 +1,7 @@
 """Plant known bugs, one at a time, and show that the property tests find each.
 
-``python -m tests.mutations`` plants every bug and writes the table in benchmarks/results/mutations.md;
-``--fast`` plants six, each for the files that should find it, up to the first test that does, in minutes.
+``python -m tests.mutations`` plants every bug and writes the table in benchmarks/results/mutations.md.
+``--fast`` plants six, each for the files that should find it, up to the first test that does: minutes.
 The exit status is 1 if a bug survives.
 """
 
@@ -116,8 +116,8 @@ def table(verdicts: list[Verdict]) -> str:
         "# Planted bugs, and the property tests that find them",
         "",
         "`python -m tests.mutations` (`make mutants`), profile `mutants` (`ci` without shrinking): each "
-        "bug alone in a copy of the repository. First the files run that should find it, then, if they do "
-        f"not, all others; of the tests that fail, the first {KILLERS} are named.",
+        "bug alone in a copy of the repository. First the files run that should find it, then, only if "
+        f"they do not, all others; of the tests that fail, the first {KILLERS} are named.",
         "",
         "| bug | in | killed by |",
         "|---|---|---|",

@@ -21,8 +21,8 @@ def factor_residuals(objective: Objective, factors: Sequence[Tensor], penalty: f
 
 def gap(gradient: Tensor, penalty: float, depth: int) -> float:
     """Below this a nonzero weight is not stationary: (lambda q / G)^(1/(1-q)), q = 2/D < 1, G >= |g|."""
-    q, steepest = 2 / depth, float(gradient.abs().max())
-    return float("inf") if steepest == 0 else (penalty * q / steepest) ** (1 / (1 - q))
+    q = 2 / depth
+    return float((penalty * q / gradient.abs().max()).pow(1 / (1 - q)))  # inf where there is no gradient
 
 
 def collapse(objective: Objective, factors: Sequence[Tensor], penalty: float) -> tuple[Tensor, float]:

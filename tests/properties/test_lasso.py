@@ -108,7 +108,8 @@ def test_minimum_over_two_factors_is_the_lasso(objective: Objective, penalty: fl
 _profile = settings()
 
 
-@settings(max_examples=_profile.max_examples if _profile.max_examples > 50 else 10)
+# An example is a whole training of some seconds, so there are a tenth as many as of other properties.
+@settings(max_examples=_profile.max_examples // 10)
 @given(
     objective=objectives(("quadratic", "logistic", "huber"), largest_features=3),
     depth=st.sampled_from([3, 4]),
