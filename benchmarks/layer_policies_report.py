@@ -24,17 +24,19 @@ Made by `python -m benchmarks.layer_policies --data DIR` from `layer_policies.js
 
 MNIST, depth {rows[0][CONFIG]["depth"]}, lr {rows[0][CONFIG]["lr"]:g} with a cosine schedule, momentum
 {rows[0][CONFIG]["momentum"]:g}; 5000 of the 60000 training images are held out. Every run is cut to each
-compression by `sparsify(sparsity=...)`, without training on. {diverged} of {len(records.rows)} runs diverged.
+compression by `sparsify(sparsity=...)`, without training on. {diverged} of {len(records.rows)} runs
+diverged.
 """
     ]
     for network in networks:
         mine = [row for row in rows if row[CONFIG]["network"] == network]
         parts += [f"## {network}\n", _setting(mine), _table(mine)]
     parts.append("""\
-`penalty_scaling="sigma"` is not run: with torch's default init, whose variance is 1 / (3 fan_in), it is "fan_in".
+`penalty_scaling="sigma"` is not run: with torch's default init, whose variance is 1 / (3 fan_in), it is
+"fan_in".
 
-The floor is `min_nonzero_per_unit=1` on the last layer, in the same runs at equal scaling; "kept" is how many weights it
-kept that the cut would have taken, mean over seeds.
+The floor is `min_nonzero_per_unit=1` on the last layer, in the same runs at equal scaling; "kept" is how
+many weights it kept that the cut would have taken, mean over seeds.
 """)
     return "\n".join(parts)
 
@@ -45,9 +47,9 @@ def _setting(rows: list[dict[str, Any]]) -> str:
 
     return (
         f"{values('epochs')} epochs, batch {values('batch_size')}, seeds {values('seed')}, penalties "
-        f"{values('penalty')}: of each scaling the one with the better mean accuracy on the held-out images, "
-        "at each compression alone. Test accuracy in percent, mean over seeds; in brackets the lowest and "
-        "the highest.\n"
+        f"{values('penalty')}: of each scaling the one with the better mean accuracy on the held-out "
+        "images, at each compression alone. Test accuracy in percent, mean over seeds; in brackets the "
+        "lowest and the highest.\n"
     )
 
 
