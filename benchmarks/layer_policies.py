@@ -35,8 +35,8 @@ COMPRESSIONS = (20, 50, 100, 200, 500)
 LR, MOMENTUM, DEPTH = 0.1, 0.9, 3
 # By network: penalties, seeds, epochs, batch size.
 RUNS: dict[str, tuple[tuple[float, ...], tuple[int, ...], int, int]] = {
-    "LeNet-300-100": ((5e-4, 1e-3), (0, 1, 2), 10, 256),
-    "LeNet-5": ((2e-4, 5e-4), (0,), 4, 128),
+    "LeNet-300-100": ((5e-4, 1e-3), (0, 1), 10, 256),
+    "LeNet-5": ((2e-4, 5e-4), (0,), 3, 128),
 }
 
 
