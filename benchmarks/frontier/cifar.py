@@ -67,12 +67,14 @@ def load_cifar(directory: Path, name: str) -> Arrays:
     path = checked(directory / archive, f"md5:{md5}", SOURCE + archive)
     with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as opened:
         files = {member.name.rpartition("/")[2]: member for member in opened.getmembers()}
+
+        def content(file: str) -> bytes:
+            member = opened.extractfile(files[file])
+            return b"" if member is None else member.read()
+
         made: Arrays = {}
         for part, wanted in zip(("train", "test"), members, strict=True):
-            parsed = [
-                parse(opened.extractfile(files[file]).read(), label_bytes, f"{path}:{file}")
-                for file in wanted
-            ]
+            parsed = [parse(content(file), label_bytes, f"{path}:{file}") for file in wanted]
             images, labels = (np.concatenate(arrays) for arrays in zip(*parsed, strict=True))
             made[part] = images, labels
     return made

@@ -80,4 +80,5 @@ def load(name: str, directory: Path, device: torch.device, validation: int = VAL
 def _images(images: np.ndarray) -> np.ndarray:
     """Return pixels of 0 to 1 with a channel."""
     shaped = images[:, None] if images.ndim == 3 else images
-    return shaped.astype(np.float32) / np.float32(255)
+    pixels: np.ndarray = shaped.astype(np.float32) / np.float32(255)
+    return pixels

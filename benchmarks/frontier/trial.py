@@ -42,7 +42,8 @@ def run(config: dict[str, Any], data: Data) -> dict[str, Any]:
     where = data.train.inputs.device
     model = NETWORKS[config["network"]](config["seed"])
     # Convolutions on a GPU are quickest in this order of memory; a matrix has no other.
-    model = model.to(where, memory_format=torch.channels_last) if where.type == "cuda" else model
+    if where.type == "cuda":
+        model = model.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = config["epochs"] * math.ceil(len(data.train) / config["batch_size"])
     compressions = config["compressions"]
     kind = METHODS[config["method"]]
@@ -93,8 +94,8 @@ def _steps(method: Method, split: Split, config: dict[str, Any], first: int, las
 def _order(split: Split, config: dict[str, Any], epoch: int) -> tuple[Tensor, ...]:
     """Return an epoch's batches: the same for every method, wherever a run begins."""
     generator = torch.Generator().manual_seed(1_000_003 * config["seed"] + epoch)
-    order = torch.randperm(len(split), generator=generator)
-    return order.to(split.inputs.device).split(config["batch_size"])
+    order = torch.randperm(len(split), generator=generator).to(split.inputs.device)
+    return tuple(order.split(config["batch_size"]))
 
 
 def _batch(split: Split, rows: Tensor, config: dict[str, Any], step: int) -> tuple[Tensor, Tensor]:
