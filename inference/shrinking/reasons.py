@@ -45,6 +45,8 @@ def _columns(node: Linear | Conv2d) -> Tensor:
 
 def _why(removal: Removal, value: str, unit: int) -> str:
     graph, units, _, dead = removal
+    if value in units.whole:
+        return units.whole[value]
     members = [*_bundled(removal, value, unit)]
     for name, _ in members:
         if name in units.whole:

@@ -290,3 +290,16 @@ def test_only_what_changes_is_new():
     for k in (0, 2):
         assert torch.equal(small[k].weight, model[k].weight)
         assert small[k].weight.data_ptr() != model[k].weight.data_ptr()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu():
+    torch.manual_seed(0)
+    for build in (resnet, transformer):
+        model, shape = build()
+        kill_(model.eval(), 2, 0.6, 0.3, 0.6).cuda()
+        x = drawn(shape, 2, torch.float32)
+        small = inference.shrink(model, x.cuda())
+        assert {tensor.device.type for tensor in small.state_dict().values()} == {"cuda"}
+        with torch.no_grad():
+            torch.testing.assert_close(small(x.cuda()), model(x.cuda()), rtol=1e-3, atol=1e-3)
