@@ -94,7 +94,7 @@ class ShrinkReport:
         return found
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = [("weight", "before", "after")]
+        rows: list[tuple[str, ...]] = [("weight", "before", "after")]
         for weight in self.weights:
             before, after = ("x".join(map(str, shape)) for shape in (weight.before, weight.after))
             rows.append((weight.name, before, after))
