@@ -107,8 +107,8 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 def write_report(records: Records, out: Path) -> None:
     """Write ``shrink.md``."""
-    rows = []
-    for record in records.rows:
+    rows, order = [], configurations()
+    for record in sorted(records.rows, key=lambda row: order.index(row[CONFIG])):
         config, result = record[CONFIG], record[RESULT]
         times = result["ms"]
         pairs = [(times[f"{runtime} dense"], times[f"{runtime} shrunk"]) for runtime in RUNTIMES]
