@@ -22,7 +22,7 @@ log = logging.getLogger("inference")
 
 
 class Shrunk(NamedTuple):
-    """What `shrink_with_report` returns.
+    """What `inference.shrink_with_report` returns.
 
     Attributes:
         model: The smaller model.
@@ -47,14 +47,15 @@ def shrink(
     it: it can be trained, saved, exported and compiled as any other. In eval mode it computes the same:
     a unit that is constant (because all its weights are zero; what a BatchNorm and an activation make
     of that included) goes into the biases of what reads it, and one that nobody reads goes without a
-    trace. What could not go is logged, and in the report of `shrink_with_report`.
+    trace. What could not go is logged, and in the report of `inference.shrink_with_report`.
 
     Args:
         model: Any module that `torch.export` can trace, in any floating-point dtype, on any device;
             left as it is.
         example: Its positional arguments, tensors ``[batch, ...]``.
-        select_inputs: Whether a Linear that does not read all features of the model's input becomes one
-            that picks those that it reads, a `SelectedLinear`. The model's inputs stay as they are.
+        select_inputs: Whether a Linear that does not read all features of the model's input becomes a
+            `inference.shrinking.inputs.SelectedLinear`, which picks those that it reads; the model's
+            inputs stay as they are.
         inputs: Further arguments, batch by batch, to compare both models on.
         check: Whether to compare them in float64 on the example, ``inputs`` and random numbers, and to
             try whether the copy runs in train mode. What makes it fail (a ``view`` of a fixed size in a
@@ -62,7 +63,7 @@ def shrink(
 
     Returns:
         The copy, in the same mode and dtype, on the same device. Attention that lost heads is a
-        `FewerHeads`, a module of this package.
+        `inference.shrinking.attention.FewerHeads`.
 
     Raises:
         TypeError: If the model is not a module with dense parameters, or the example not of tensors.
@@ -85,10 +86,10 @@ def shrink_with_report(
     inputs: Sequence[Sequence[Tensor]] = (),
     check: bool = True,
 ) -> Shrunk:
-    """Do as `shrink`, and say what was done.
+    """Do as `inference.shrink`, and say what was done.
 
     Args:
-        model: As of `shrink`; the others too.
+        model: As of `inference.shrink`; the others too.
         example: As there.
         select_inputs: As there.
         inputs: As there.
