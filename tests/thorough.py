@@ -49,8 +49,8 @@ def table(records: Records) -> str:
     lines = [
         "# The property tests, thoroughly",
         "",
-        "`python -m tests.thorough`: files of `tests/properties` under the profile `thorough`. Minutes are by "
-        "the clock, for a whole file, beside other work on the machine.",
+        "`python -m tests.thorough`: files of `tests/properties` under the profile `thorough`. Minutes "
+        "are by the clock, for a whole file, beside other work on the machine.",
         "",
         "| file | property | examples | minutes | holds |",
         "|---|---|---|---|---|",
