@@ -47,7 +47,7 @@ class Objective:
 
     @property
     def size(self) -> int:
-        """Length of the weight vector: ``features``, or ``2 (features + 1)`` for "mlp"."""
+        """How many elements the weight has, ``features``, or ``2 (features + 1)`` of "mlp"."""
         return _HIDDEN * (self.features + 1) if self.kind == "mlp" else self.features
 
     @property

@@ -61,7 +61,7 @@ def roundings_of_split(depth: int, dtype: torch.dtype) -> int:
     r"""Count the roundings between a weight and the product of factors that roots have split it into.
 
     Each of the ``D`` factors is a root, :math:`|w|^{1/D}`, off by ``(4 + |ln w| / D) u``
-    (`roundings_of_power`), and the product rounds ``D - 1`` times: ``5 D - 1 + |ln w|``. ``|ln w|`` is
+    (as any power), and the product rounds ``D - 1`` times: ``5 D - 1 + |ln w|``. ``|ln w|`` is
     at most 89 in float32, 710 in float64: that of the largest or smallest normal number.
 
     Args:

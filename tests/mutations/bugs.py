@@ -94,7 +94,7 @@ BUGS = [
         FACTORS,
         "factors[-1] = (weight / product(factors[:-1]))",
         "factors[-1] = (weight.abs() / product(factors[:-1]))",
-        ("test_symmetries.py", "test_state_machine.py"),
+        ("test_state_machine.py",),
         fast=True,
     ),
     # Others that such code has had, or nearly.

@@ -18,6 +18,7 @@ from dwf_optim.testing import (
     assert_resume_exact,
     depths,
     factors,
+    gamma,
     objectives,
     penalties,
     weights,
@@ -25,6 +26,7 @@ from dwf_optim.testing import (
 from tests.helpers import BASES, Base, step_with
 from tests.native import cases
 from tests.native.test_one_step import assert_step, exact_step
+from tests.reference.autograd import gradients, multiply
 from tests.storage.problem import even_depths_allowed
 
 SHAPE = (3, 4)
@@ -63,15 +65,15 @@ def test_the_native_step_is_exact_to_its_bound(
 def test_the_step_of_sgd_is_the_gradient(
     backend: str, data: st.DataObject, depth: int, penalty: float
 ) -> None:
-    """(f_d - f_d') / eta = g prod_{e != d} f_e + (2 lambda/D) f_d, for eta a power of two.
+    """(f_d - f_d') / eta = g prod_{e != d} f_e + (2 lambda/D) f_d.
 
-    From eta = 2^40 on what a step subtracts is all that is left of it but for f_d, which float64 still
-    holds: f_d' = f_d - eta g_d is added back exactly enough for the assertion's bound.
+    In float64 and with eta = 2^200, f_d itself is lost in what is subtracted from it, and what is left
+    after division by eta, which is exact, is the gradient.
     """
     drawn = data.draw(factors(depth, SHAPE))
     upstream = data.draw(weights(SHAPE, extremes=False))
     weight = Parameter(torch.ones(SHAPE, dtype=torch.float64))
-    eta = 1.0
+    eta = 2.0**200
     options = {"lr_scale": 1.0, "flush": None, "backend": backend, "depth": depth}
     optimizer = DWFOptimizer([weight], lr=eta, penalty=penalty, **options)
     for factor, value in zip(optimizer.factors(weight), drawn, strict=True):
@@ -81,7 +83,6 @@ def test_the_step_of_sgd_is_the_gradient(
     before = [factor.clone() for factor in optimizer.factors(weight)]
     step_with(optimizer, {weight: upstream.double()})
     after = optimizer.factors(weight)
-    # The difference has float64's roundings of f_d, which float32's bound holds 2^29 times.
     found = [(b - a) / eta for a, b in zip(after, before, strict=True)]
     assert_factor_gradients(found, [b.float() for b in before], upstream, penalty=penalty)
 
@@ -91,7 +92,7 @@ def test_the_step_of_sgd_is_the_gradient(
 def test_a_balanced_start_is_balanced_in_every_storage(
     dtype: torch.dtype, data: st.DataObject, depth: int, storage: str
 ) -> None:
-    """|f_1| = ... = |f_D| = |w|^(1/D)."""
+    """|f_1| = ... = |f_D| = |w|^(1/D), and the signs multiply to that of w."""
     weight = Parameter(data.draw(weights(SHAPE, dtype)))
     if not bool(weight.any()):
         with torch.no_grad():
@@ -100,7 +101,44 @@ def test_a_balanced_start_is_balanced_in_every_storage(
         optimizer = DWFOptimizer(
             [weight], 0.1, penalty=0.0, depth=depth, storage=storage, init="balanced"
         )
-    assert_balanced(optimizer.factors(weight))
+    drawn = optimizer.factors(weight)
+    assert_balanced(drawn)
+    assert torch.equal(torch.stack(drawn).sign().prod(0), weight.detach().sign())
+
+
+@pytest.mark.parametrize("storage", ["tied", "ephemeral"])
+@given(
+    weight=weights(SHAPE, torch.float64, extremes=False),
+    upstream=weights(SHAPE, torch.float64, extremes=False),
+    depth=depths(),
+    penalty=penalties(0.0, 1.0),
+    backend=st.sampled_from(["reference", "blocked"]),
+)
+def test_one_root_steps_as_balanced_factors_do(
+    storage: str, weight: Tensor, upstream: Tensor, depth: int, penalty: float, backend: str
+) -> None:
+    """w' = prod_d (f_d - eta (g prod_{e != d} f_e + (2 lambda/D) f_d)) with |f_d| = |w|^(1/D).
+
+    A root is off by 4 + |ln w| roundings at most; g r^(D-1) has D - 1 such and D of its own. So the move
+    is off by k = (D + 1) (5 + |ln w|) + D + 8 roundings of the sum of its terms T, and the product by D
+    times that of T^D; twice, for the expected value is rounded too.
+    """
+    eta = 0.05
+    moved = [Parameter(weight.clone())]
+    options = {"penalty": penalty, "depth": depth, "lr_scale": 1.0, "flush": None}
+    with even_depths_allowed():
+        optimizer = DWFOptimizer(
+            moved, lr=eta, storage=storage, init="balanced", backend=backend, **options
+        )
+    step_with(optimizer, {moved[0]: upstream})
+    root = weight.abs() ** (1 / depth)
+    start = [root] * (depth - 1) + [root.copysign(weight)]
+    slopes = gradients(start, upstream, penalty)
+    expected = multiply([f - eta * slope for f, slope in zip(start, slopes, strict=True)])
+    terms = root + eta * (upstream.abs() * root ** (depth - 1) + 2 * penalty / depth * root)
+    roundings = (depth + 1) * (5 + 7) + depth + 8  # |ln w| <= 7, from 2^-10 to 1
+    allowed = 2 * depth * gamma(roundings, torch.float64) * terms**depth
+    assert bool(((moved[0] - expected).abs() <= allowed).all())
 
 
 class OneWeight(nn.Module):

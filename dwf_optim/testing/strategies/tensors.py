@@ -48,16 +48,14 @@ def weights(
     return _strategy_of_shapes(shape).flatmap(lambda size: _weight(size, dtype, zeros, extremes))
 
 
-@st.composite
 def factors(
-    draw: st.DrawFn,
     depth: int | st.SearchStrategy[int] | None = None,
     shape: Shape | st.SearchStrategy[Shape] | None = None,
     dtype: torch.dtype = torch.float32,
     *,
     balanced: bool | None = None,
     zeros: bool = True,
-) -> list[Tensor]:
+) -> st.SearchStrategy[list[Tensor]]:
     r"""Draw the factors of a weight.
 
     Magnitudes lie between :math:`t^{1/2D}` and :math:`t^{-1/2D}`, with t about the smallest normal
@@ -65,7 +63,6 @@ def factors(
         range.
 
     Args:
-        draw: Given by hypothesis.
         depth: ``D``, or a strategy of depths. Default: `depths`.
         shape: Of each factor, or a strategy of shapes. Default: `shapes`.
         dtype: float16, bfloat16, float32 or float64.
@@ -79,12 +76,26 @@ def factors(
     Raises:
         TypeError: For another dtype.
     """
-    count = draw(depths() if depth is None else depth if not isinstance(depth, int) else st.just(depth))
-    size = draw(_strategy_of_shapes(shape))
-    if draw(st.booleans()) if balanced is None else balanced:
-        root = draw(_factor(size, count, dtype, zeros)).abs()
-        return [root * draw(_signs(size, dtype)) for _ in range(count)]
-    return [draw(_factor(size, count, dtype, zeros)) for _ in range(count)]
+    _exponents(dtype)
+    counts = depths() if depth is None else st.just(depth) if isinstance(depth, int) else depth
+    kinds = st.booleans() if balanced is None else st.just(balanced)
+    return _factors(counts, _strategy_of_shapes(shape), kinds, dtype, zeros)
+
+
+@st.composite
+def _factors(
+    draw: st.DrawFn,
+    counts: st.SearchStrategy[int],
+    sizes: st.SearchStrategy[Shape],
+    kinds: st.SearchStrategy[bool],
+    dtype: torch.dtype,
+    zeros: bool,
+) -> list[Tensor]:
+    depth, size = draw(counts), draw(sizes)
+    if not draw(kinds):
+        return [draw(_factor(size, depth, dtype, zeros)) for _ in range(depth)]
+    root = draw(_factor(size, depth, dtype, zeros)).abs()
+    return [root * draw(_signs(size, dtype)) for _ in range(depth)]
 
 
 # Cached, because to build a strategy takes longer than to draw from it.
