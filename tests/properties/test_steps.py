@@ -108,7 +108,7 @@ def test_a_balanced_start_is_balanced_in_every_storage(
 
 @pytest.mark.parametrize("storage", ["tied", "ephemeral"])
 @given(
-    weight=weights(SHAPE, torch.float64, extremes=False),
+    weight=weights(SHAPE, torch.float64, zeros=False, extremes=False),
     upstream=weights(SHAPE, torch.float64, extremes=False),
     depth=depths(),
     penalty=penalties(0.0, 1.0),
