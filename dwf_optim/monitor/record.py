@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dwf_optim.factorization import factorized
 from dwf_optim.factors import factor_penalty, quasi_norm
 from dwf_optim.learning_rate import FLOAT32_EPS
 from dwf_optim.members import members_by_group
 from dwf_optim.optimizer import DWFOptimizer
 from dwf_optim.sharding import whole
+from dwf_optim.storage import Storage
 
 # |weight| that counts as zero: the paper's threshold, and what does nothing any more (docs/sparsify.md).
 THRESHOLDS = (FLOAT32_EPS, 1e-4, 1e-3)
@@ -26,10 +28,12 @@ class LayerRecord:
 
     Attributes:
         total: Its weights.
-        zeros: Of them at or below each threshold, in the order of the record's ``thresholds``.
+        zeros: Of them at or below each threshold, in the order of the record's ``thresholds``. Where
+            weights share gates, of those in groups whose norm is.
         weight_norm: ``||w||_2``.
-        factor_norm: ``sqrt(sum_d ||f_d||^2)``.
-        quasi_norm: ``||w||_{2/D}^{2/D}``, what the penalty sums up.
+        factor_norm: ``sqrt(sum_d ||f_d||^2)``, gates included.
+        quasi_norm: ``||w||_{2/D}^{2/D}``, what the penalty sums up; over groups the sum of
+            ``||w_j||_2^{2/D}``.
         misalignment: ``(1/D) sum_d ||f_d||^2`` less the quasi-norm; 0 where factors are balanced.
     """
 
@@ -116,15 +120,13 @@ def measure(optimizer: DWFOptimizer, step: int, thresholds: Sequence[float] = TH
         The record.
     """
     layers = {}
-    held = set(optimizer.factorized())
-    for group, members in members_by_group(optimizer.param_groups):
-        for member in members:
+    held = dict(factorized(optimizer.param_groups))
+    for _, members in members_by_group(optimizer.param_groups):
+        for p, _, name in members:
             # Factors that no step has made yet are not to be made by looking.
-            if member.p in held and optimizer.state.get(member.p):
-                factors = [whole(factor) for factor in optimizer.factors(member.p)]
-                layers[member.name] = _layer(
-                    whole(member.p.detach()), factors, group["depth"], thresholds
-                )
+            if p in held and optimizer.state.get(p):
+                factors = [whole(factor) for factor in optimizer.factors(p)]
+                layers[name] = _layer(whole(p.detach()), factors, held[p].mode, thresholds)
     groups = optimizer.param_groups
     return Record(
         step,
@@ -136,17 +138,19 @@ def measure(optimizer: DWFOptimizer, step: int, thresholds: Sequence[float] = TH
 
 
 def _layer(
-    weight: Tensor, factors: Sequence[Tensor], depth: int, thresholds: Sequence[float]
+    weight: Tensor, factors: Sequence[Tensor], mode: Storage, thresholds: Sequence[float]
 ) -> LayerRecord:
-    sizes = weight.abs()
-    norm = quasi_norm(weight.float(), depth)
+    depth = len(factors)
+    sizes = mode.sizes(weight)
+    norm = quasi_norm(sizes.float(), depth)
     squares = factor_penalty([factor.float() for factor in factors])
     counts = torch.stack([(sizes <= threshold).sum() for threshold in thresholds])
+    each = weight.numel() // max(1, sizes.numel())
     # One transfer from the device for all numbers of a layer.
     numbers = torch.stack([sizes.float().norm(), squares, norm]).tolist()
     return LayerRecord(
         total=weight.numel(),
-        zeros=tuple(int(count) for count in counts.tolist()),
+        zeros=tuple(each * int(count) for count in counts.tolist()),
         weight_norm=numbers[0],
         factor_norm=math.sqrt(depth * numbers[1]) if numbers[1] >= 0 else math.nan,
         quasi_norm=numbers[2],

@@ -49,7 +49,7 @@ def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, A
         The base's group options after the step.
     """
     asked = options.base
-    if _has_kernel(engine, asked, slots):
+    if options.mode.by_element and _has_kernel(engine, asked, slots):
         options = _through_kernel(engine, options)
     options = replace(options, mode=with_passes(options.mode))
     base = options.base
@@ -57,6 +57,9 @@ def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, A
     left = BLOCK
     for slot in slots:
         size = slot.weight.numel()
+        if not options.mode.by_element:
+            base = reference.step(engine, options, [slot])
+            continue
         if size > BLOCK or not _is_contiguous(slot):
             base = _step_large(engine, options, slot)
             continue
