@@ -77,7 +77,7 @@ class Factorization:
     @functools.cached_property
     def mode(self) -> Storage:
         """How the factors are kept."""
-        if is_elementwise(self.structure):
+        if self.structure is None or is_elementwise(self.structure):
             return STORAGES[self.storage]
         return Gated(self.structure, self.weigh_by_size)
 

@@ -165,4 +165,5 @@ def dead_groups(omega: Tensor, gates: Sequence[Tensor]) -> Tensor | None:
     small = torch.stack([gate.abs() for gate in gates]).amax(0) < bound
     if omega.numel() == 0 or (small.device.type == "cpu" and not bool(small.any())):
         return None
-    return small & (group_max(omega, gates[0]) < bound)
+    dead: Tensor = small & (group_max(omega, gates[0]) < bound)
+    return dead

@@ -140,6 +140,11 @@ def check_structure(structure: Structure, storage: str, weigh_by_size: object) -
                 "structure, or leave it out"
             )
         return
+    if not isinstance(structure, str | tuple):
+        raise TypeError(
+            f"structure must be None, a name, a tuple of a name and numbers as ('head', 8), or a tuple "
+            f"of the dimensions that a gate keeps, got {structure!r}"
+        )
     grouping_of(structure)
     if storage != "full":
         raise ValueError(
@@ -149,7 +154,7 @@ def check_structure(structure: Structure, storage: str, weigh_by_size: object) -
 
 
 @functools.cache
-def grouping_of(structure: Structure) -> Grouping:
+def grouping_of(structure: str | tuple[str | int, ...]) -> Grouping:
     """Find the groups that a structure means.
 
     Args:
@@ -157,16 +162,10 @@ def grouping_of(structure: Structure) -> Grouping:
             that a gate keeps, as ``(0, 2)``.
 
     Raises:
-        TypeError: If it is something else.
         ValueError: If there is no such structure, or it lacks its number.
     """
     if isinstance(structure, str):
         structure = (structure,)
-    if not isinstance(structure, tuple):
-        raise TypeError(
-            f"structure must be None, a name, a tuple of a name and numbers as ('head', 8), or a tuple "
-            f"of the dimensions that a gate keeps, got {structure!r}"
-        )
     if all(type(part) is int for part in structure):
         return _of_dimensions(structure)
     name, *numbers = structure

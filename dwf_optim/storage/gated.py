@@ -24,7 +24,7 @@ from dwf_optim.learning_rate import BaseKind
 from dwf_optim.sharding import local, place, whole
 from dwf_optim.state import OMEGA, Part, State, elementwise, gate_key
 from dwf_optim.storage.mode import Storage
-from dwf_optim.structure import Structure, grouping_of
+from dwf_optim.structure import grouping_of
 
 
 class Gated(Storage):
@@ -44,7 +44,7 @@ class Gated(Storage):
     all_zero = None
     by_element = False
 
-    def __init__(self, structure: Structure, weigh_by_size: bool) -> None:
+    def __init__(self, structure: str | tuple[str | int, ...], weigh_by_size: bool) -> None:
         self.structure = structure
         self.weigh_by_size = weigh_by_size
         self._grouping = grouping_of(structure)

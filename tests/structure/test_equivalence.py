@@ -1,4 +1,4 @@
-"""A step on groups is the base's step on explicit full factors and gates, for every base and structure."""
+"""A step on groups is the base's step on explicit full factors and gates, whatever the base."""
 
 from __future__ import annotations
 
