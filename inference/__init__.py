@@ -16,6 +16,7 @@ from inference.engine import SparseModel
 from inference.formats import CSRWeights, from_csr, to_csr
 from inference.modules import SparseConv2d, SparseLinear, sparse_modules
 from inference.plan import Choice, Plan
+from inference.shrinking.shrink import shrink, shrink_with_report
 
 if TYPE_CHECKING:
     from inference.onnx import export_onnx
@@ -33,6 +34,8 @@ __all__ = [
     "load",
     "load_state",
     "save_state",
+    "shrink",
+    "shrink_with_report",
     "sparse_modules",
     "to_csr",
 ]
