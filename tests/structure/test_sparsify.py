@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -183,3 +184,17 @@ def test_target_sparsity_steers_groups() -> None:
     assert loop.reached_at is not None
     assert torch.equal(zero_groups(model.weight), torch.arange(8) >= 4)
     assert loop.current_sparsity() == 0.5
+
+
+def test_a_run_too_short_for_any_group_is_explained_by_the_law_of_norms() -> None:
+    model = Network()
+    optimizer = optimizer_of(model, penalty=1e-3)
+    for _ in range(3):
+        step_with(optimizer, {p: torch.zeros_like(p) for p in model.parameters()})
+    first, second, _ = optimizer.decay_budgets(1e-6)
+    # From a norm of 0.58 to the threshold; the rate of three steps is lr itself.
+    assert first == second
+    assert math.isclose(first.required, math.log(0.58 / 1e-6) / 2)
+    assert math.isclose(first.available, 3 * 0.05 * 1e-3)
+    with pytest.warns(UserWarning, match="none could be"):
+        sparsify(model, optimizer, threshold=1e-6)
