@@ -1,7 +1,7 @@
-"""How much smaller does LeNet-5 become on MNIST when DWF trains whole filters and neurons to zero?
+"""How much smaller do LeNets become on MNIST when DWF trains whole filters, neurons and inputs to zero?
 
-Run as ``python -m benchmarks.structured --data DIR``, and with ``--time`` for milliseconds of what came
-out. Runs that are in ``results/structured.jsonl`` are skipped; the page is made anew from that file.
+Run as ``python -m benchmarks.structured --data DIR``, and then with ``--time`` for milliseconds of what
+came out. Runs that are in ``results/structured.jsonl`` are skipped; the page is made anew from it.
 """
 
 from __future__ import annotations
@@ -20,71 +20,54 @@ from tqdm import tqdm
 
 from benchmarks.data import Data, add_data_argument, load_mnist
 from benchmarks.dense_runtimes import onnx_runtime, torch_eager
-from benchmarks.models import lenet5
-from benchmarks.records import RESULT, RESULTS, Records, write_text
+from benchmarks.records import CONFIG, RESULT, RESULTS, Records, write_text
+from benchmarks.structured_networks import NETWORKS, Network
 from benchmarks.structured_report import report
 from benchmarks.training import accuracy, train
 from benchmarks.turns import take_turns
 from dwf_optim import DWFOptimizer, sparsify
 from inference import shrink_with_report
 
-LR = 0.1
-MOMENTUM = 0.9
-EPOCHS = 3
+OPTIONS = {"lr": 0.1, "momentum": 0.9}
 BATCH_SIZE = 128
 # How much validation accuracy the collapse may cost.
 TOLERANCES = (0.002, 0.005)
-# Depth and penalty; depth 1 is the dense network, whose filters are then pruned by their norm.
-RUNS = ((3, 5e-3), (2, 5e-3), (1, 0.0), (3, 1e-2), (2, 1e-2), (3, 2e-3), (2, 2e-3))
+EPOCHS = {"LeNet-5": 3, "LeNet-300-100": 10}
+# Depth and penalty; depth 1 is the dense network, whose groups are then pruned by their norm.
+RUNS = {
+    "LeNet-5": ((3, 5e-3), (2, 5e-3), (1, 0.0), (3, 1e-2), (2, 1e-2), (3, 2e-3), (2, 2e-3)),
+    "LeNet-300-100": ((3, 2e-3), (2, 2e-3), (1, 0.0), (3, 4e-3), (2, 4e-3)),
+}
 SEEDS = (0,)
-WIDTHS = (20, 50, 500)
 BATCHES = (1, 64)
-EXAMPLE = torch.zeros(1, 784)
 
 
 def configurations() -> list[dict[str, Any]]:
     """List all runs, in the order in which they are made."""
     return [
         {
+            "network": name,
             "depth": depth,
             "penalty": penalty,
             "seed": seed,
-            "lr": LR,
-            "momentum": MOMENTUM,
-            "epochs": EPOCHS,
+            **OPTIONS,
+            "epochs": EPOCHS[name],
             "batch_size": BATCH_SIZE,
         }
         for seed in SEEDS
-        for depth, penalty in RUNS
-    ]
-
-
-def network(seed: int) -> nn.Sequential:
-    """Build LeNet-5 for flat images."""
-    return nn.Sequential(nn.Unflatten(1, (1, 28, 28)), *lenet5(seed))
-
-
-def groups(model: nn.Sequential) -> list[dict[str, Any]]:
-    """Gate the filters of both convolutions and the neurons of the hidden layer."""
-    filters = [layer.weight for layer in model if isinstance(layer, nn.Conv2d)]
-    hidden, _ = (layer.weight for layer in model if isinstance(layer, nn.Linear))
-    gated = [*filters, hidden]
-    rest = [p for p in model.parameters() if not any(p is other for other in gated)]
-    return [
-        {"params": filters, "structure": "filter"},
-        {"params": [hidden], "structure": "neuron"},
-        {"params": rest, "depth": 1, "penalty": 0.0},
+        for name, runs in RUNS.items()
+        for depth, penalty in runs
     ]
 
 
 def run(config: dict[str, Any], data: Data) -> dict[str, Any]:
     """Train once, collapse by each tolerance on validation, make the network smaller, and measure it."""
-    model = network(config["seed"])
-    options = {"lr": config["lr"], "momentum": config["momentum"]}
+    network = NETWORKS[config["network"]]
+    model = network.build(config["seed"])
     factorized = DWFOptimizer(
-        groups(model), penalty=config["penalty"], depth=max(2, config["depth"]), **options
+        network.groups(model), penalty=config["penalty"], depth=max(2, config["depth"]), **OPTIONS
     )
-    dense: Optimizer = torch.optim.SGD(model.parameters(), **options)
+    dense: Optimizer = torch.optim.SGD(model.parameters(), **OPTIONS)
     losses: list[float] = []
     start = time.process_time()
     finite = train(
@@ -103,11 +86,13 @@ def run(config: dict[str, Any], data: Data) -> dict[str, Any]:
         "losses": [round(loss, 5) for loss in losses],
         "validation": accuracy(model, data.validation),
         "test": accuracy(model, data.test),
-        "collapsed": [collapse(model, factorized, data, t) for t in TOLERANCES if finite],
+        "collapsed": [collapse(network, model, factorized, data, t) for t in TOLERANCES if finite],
     }
 
 
-def collapse(model: nn.Module, optimizer: DWFOptimizer, data: Data, tolerance: float) -> dict[str, Any]:
+def collapse(
+    network: Network, model: nn.Module, optimizer: DWFOptimizer, data: Data, tolerance: float
+) -> dict[str, Any]:
     """Sparsify a copy by a tolerance on validation accuracy, and make it smaller."""
     model, optimizer = deepcopy((model, optimizer))
     made = sparsify(
@@ -115,19 +100,19 @@ def collapse(model: nn.Module, optimizer: DWFOptimizer, data: Data, tolerance: f
         optimizer,
         tolerance=tolerance,
         evaluate=lambda candidate: accuracy(candidate, data.validation),
-        example=EXAMPLE,
         progress=False,
     )
     small, smaller = shrink_with_report(model.eval(), data.validation.inputs[:8])
+    widths = [layer.groups_alive or 0 for layer in made.layers]
     return {
         "tolerance": tolerance,
         "validation": made.metric_after,
         "test": accuracy(small, data.test),
         "threshold": made.threshold,
-        "alive": {layer.name: layer.groups_alive for layer in made.layers},
-        "widths": [layer.groups_alive for layer in made.layers],
+        "widths": widths,
+        "flops": (network.flops(network.widths), network.flops(widths)),
         "parameters": smaller.parameters,
-        "flops": smaller.flops,
+        "shapes": [list(weight.after) for weight in smaller.weights],
         "difference": largest_difference(model, small, data.test.inputs[:1000]),
         "stuck": [str(stuck) for stuck in smaller.stuck],
     }
@@ -139,33 +124,22 @@ def largest_difference(model: nn.Module, small: nn.Module, inputs: Tensor) -> fl
     return float((model(inputs) - small(inputs)).abs().max())
 
 
-def of_widths(widths: list[int]) -> nn.Sequential:
-    """Build a LeNet-5 of other widths; how fast it is does not depend on its weights."""
-    first, second, hidden = widths
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 28, 28)),
-        *(nn.Conv2d(1, first, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(first, second, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(16 * second, hidden), nn.ReLU(), nn.Linear(hidden, 10)),
-    ).eval()
-
-
-def time_sizes(widths: list[int], batch: int, seconds: float) -> dict[str, Any]:
-    """Time the full network and one of these widths in turns, in torch and in onnxruntime."""
-    example = torch.rand(batch, 784).numpy()
-    models = {"full": of_widths(list(WIDTHS)), "small": of_widths(widths)}
-    runtimes = {"torch": torch_eager, "onnxruntime": lambda model: onnx_runtime(model, example)}
-    calls = {
-        f"{size} {runtime}": build(model)
-        for size, model in models.items()
-        for runtime, build in runtimes.items()
-    }
+def time_sizes(network: Network, widths: list[int], batch: int, seconds: float) -> dict[str, Any]:
+    """Time the full network and one of these widths in turns: how fast it is depends on nothing else."""
+    calls, examples = {}, {}
+    for size, some in (("full", network.widths), ("small", widths)):
+        model = network.of_widths(some)
+        features = 784 if isinstance(model[0], nn.Unflatten) else some[0]
+        example = torch.rand(batch, features).numpy()
+        calls[f"{size} torch"] = torch_eager(model)
+        calls[f"{size} onnxruntime"] = onnx_runtime(model, example)
+        examples |= {f"{size} torch": example, f"{size} onnxruntime": example}
     repeats = max(1, 64 // batch)
 
     def timed(name: str) -> float:
         start = time.perf_counter()
         for _ in range(repeats):
-            calls[name](example)
+            calls[name](examples[name])
         return (time.perf_counter() - start) / repeats
 
     for name in calls:
@@ -174,35 +148,46 @@ def time_sizes(widths: list[int], batch: int, seconds: float) -> dict[str, Any]:
     return {name: 1e3 * statistics.median(values.values()) for name, values in times.items()}
 
 
+def time_missing(records: Records, timings: Records, seconds: float) -> None:
+    """Time every network that came out of a run and has not been timed."""
+    found = {
+        (row[CONFIG]["network"], tuple(one["widths"]))
+        for row in records.rows
+        for one in row[RESULT]["collapsed"]
+    }
+    for name, widths in sorted(found):
+        for batch in BATCHES:
+            config = {"network": name, "widths": list(widths), "batch": batch}
+            if not timings.has(config):
+                timings.add(config, time_sizes(NETWORKS[name], list(widths), batch, seconds))
+
+
 def main() -> None:
     """Run or time what is missing, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_argument(parser)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
     parser.add_argument("--depth", type=int, nargs="*", help="run these depths only")
+    parser.add_argument("--network", choices=NETWORKS, help="run this network only")
     parser.add_argument("--time", action="store_true", help="time the smaller networks instead")
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each timing")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each timing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     records = Records(options.out / "structured.jsonl")
     timings = Records(options.out / "structured_speed.jsonl")
+    missing = [
+        config
+        for config in configurations()
+        if not records.has(config)
+        and (not options.depth or config["depth"] in options.depth)
+        and options.network in (None, config["network"])
+    ]
     if options.time:
-        found = {tuple(one["widths"]) for row in records.rows for one in row[RESULT]["collapsed"]}
-        for widths in sorted(found):
-            for batch in BATCHES:
-                config = {"widths": list(widths), "batch": batch}
-                if not timings.has(config):
-                    timings.add(config, time_sizes(list(widths), batch, options.seconds))
-    else:
-        missing = [
-            config
-            for config in configurations()
-            if not records.has(config) and (not options.depth or config["depth"] in options.depth)
-        ]
-        data = load_mnist(options.data, "standard") if missing else None
+        time_missing(records, timings, options.seconds)
+    elif missing:
+        data = load_mnist(options.data, "standard")
         for config in tqdm(missing, unit="run"):
-            if data is not None:
-                records.add(config, run(config, data))
+            records.add(config, run(config, data))
     records = Records(options.out / "structured.jsonl")  # another process may have added to it
     write_text(options.out / "structured.md", report(records, timings))
     print(f"wrote {options.out / 'structured.md'}: {len(records.rows)} runs")

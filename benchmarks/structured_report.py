@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.records import CONFIG, RESULT, Records, table
+from benchmarks.structured_networks import NETWORKS
 
-COMMAND = "`python -m benchmarks.structured --data DIR`, timings with `--time`"
+INTRODUCTION = (
+    "Weights of a group share gates (`structure=`); the penalty takes whole groups to zero, `sparsify` "
+    "by a tolerance on 5,000 held-out training images makes them exactly zero, and `inference.shrink` "
+    "makes a plain dense network of what is left. Depth 1 is the dense network, its groups pruned by "
+    "their norm with the same tolerance and without training on.\n\n"
+    "SGD, lr {lr} with momentum {momentum}, batch {batch_size}, cosine schedule, one seed. *Test* is "
+    "the accuracy after training, *test after* that of the smaller network, *output difference* the "
+    "largest between the two on 1,000 test images in float32. FLOPs are of one image, by "
+    "`torch.utils.flop_counter`; for LeNet-300-100, of a network that is given the living pixels only.\n"
+)
 
 
 def report(records: Records, timings: Records) -> str:
@@ -14,38 +24,36 @@ def report(records: Records, timings: Records) -> str:
 
     Args:
         records: Runs.
-        timings: Milliseconds by widths and batch.
+        timings: Milliseconds by network, widths and batch.
     """
-    first = records.rows[0][CONFIG] if records.rows else {}
-    lines = [
-        "# Smaller networks: LeNet-5 on MNIST\n",
-        "Filters of both convolutions and neurons of the hidden layer share gates (`structure=`); the "
-        "penalty takes whole ones to zero, `sparsify` by a tolerance on 5,000 validation images makes "
-        "them exactly zero, and `inference.shrink` makes a plain dense network of what is left. Depth 1 "
-        "is the dense network, pruned by the norm of its filters and neurons in one shot.\n",
-        f"{first.get('epochs')} epochs of 55,000 images, batch {first.get('batch_size')}, SGD lr "
-        f"{first.get('lr')} with momentum {first.get('momentum')}, cosine; the factor-space scale is 1. "
-        "The last test accuracy is of the smaller network; FLOPs are of one image, by "
-        "`torch.utils.flop_counter`.\n",
-        _runs(records),
-    ]
+    lines = ["# Smaller networks: LeNets on MNIST\n"]
+    if not records.rows:
+        return "\n".join([*lines, "No runs yet.\n"])
+    lines.append(INTRODUCTION.format(**records.rows[0][CONFIG]))
+    for name, network in NETWORKS.items():
+        if runs := [row for row in records.rows if row[CONFIG]["network"] == name]:
+            full = "-".join(map(str, network.widths))
+            lines += [f"## {name}: {network.what}\n", f"Of {full}.\n", _runs(runs)]
     if timings.rows:
-        lines += ["## Milliseconds\n", _timings(timings)]
-    made = f"Made by {COMMAND}. {records.provenance()}" if records.rows else "No runs yet."
-    return "\n".join([*lines, made]) + "\n"
+        lines += [
+            "## Milliseconds\n",
+            "The full network and the smaller one in turns, median, one thread.\n",
+            _timings(timings),
+        ]
+    made = "Made by `python -m benchmarks.structured --data DIR`, and then with `--time`."
+    return "\n".join([*lines, f"{made} {records.provenance()}"]) + "\n"
 
 
-def _runs(records: Records) -> str:
+def _runs(rows: list[dict[str, Any]]) -> str:
     header = (
-        *("D", "penalty", "losses", "test", "tolerance", "filters, neurons"),
+        *("D", "penalty", "epochs", "loss", "test", "tolerance", "left"),
         *("parameters", "FLOPs", "fewer", "test after", "output difference"),
     )
-    rows = []
-    order = sorted(records.rows, key=lambda row: (row[CONFIG]["depth"], row[CONFIG]["penalty"]))
-    for row in order:
-        config, result = row[CONFIG], row[RESULT]
-        rows += [_cells(config, result, one) for one in result["collapsed"]]
-    return table(header, rows)
+    order = sorted(rows, key=lambda row: (row[CONFIG]["depth"], row[CONFIG]["penalty"]))
+    return table(
+        header,
+        [_cells(row[CONFIG], row[RESULT], one) for row in order for one in row[RESULT]["collapsed"]],
+    )
 
 
 def _cells(config: dict[str, Any], result: dict[str, Any], one: dict[str, Any]) -> tuple[str, ...]:
@@ -53,7 +61,8 @@ def _cells(config: dict[str, Any], result: dict[str, Any], one: dict[str, Any]) 
     return (
         str(config["depth"]),
         f"{config['penalty']:g}",
-        " ".join(f"{loss:.3f}" for loss in result["losses"]),
+        str(config["epochs"]),
+        f"{result['losses'][-1]:.3f}",
         f"{result['test']:.2%}",
         f"{one['tolerance']:.1%}",
         "-".join(map(str, one["widths"])),
@@ -67,13 +76,13 @@ def _cells(config: dict[str, Any], result: dict[str, Any], one: dict[str, Any]) 
 
 def _timings(timings: Records) -> str:
     header = (
-        *("filters, neurons", "batch", "torch, full", "torch, small", "faster"),
+        *("network", "left", "batch", "torch, full", "torch, small", "faster"),
         *("onnxruntime, full", "onnxruntime, small", "faster"),
     )
     rows = []
     for row in timings.rows:
         config, result = row[CONFIG], row[RESULT]
-        cells = ["-".join(map(str, config["widths"])), str(config["batch"])]
+        cells = [config["network"], "-".join(map(str, config["widths"])), str(config["batch"])]
         for runtime in ("torch", "onnxruntime"):
             full, small = result[f"full {runtime}"], result[f"small {runtime}"]
             cells += [f"{full:.3f}", f"{small:.3f}", f"{full / small:.1f}x"]

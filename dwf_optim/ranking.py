@@ -33,11 +33,12 @@ class Ranking:
         self.ordered, order = torch.cat([size.flatten().cpu() for size in sizes]).sort(stable=True)
         self._ranks = torch.empty_like(order)
         self._ranks[order] = torch.arange(len(order))
-        counts = [
-            torch.full((size.numel(),), tensor.numel() // max(1, size.numel()))
-            for tensor, size in zip(tensors, sizes, strict=True)
-        ]
-        self._weights = torch.cat(counts)[order].cumsum(0)
+        # How many weights the smallest have, summed up; None where each is one.
+        self._weights: Tensor | None = None
+        if not all(mode.by_element for mode in modes):
+            pairs = zip(tensors, sizes, strict=True)
+            counts = [torch.full((s.numel(),), t.numel() // max(1, s.numel())) for t, s in pairs]
+            self._weights = torch.cat(counts)[order].cumsum(0)
 
     def __len__(self) -> int:
         return len(self.ordered)
@@ -48,11 +49,15 @@ class Ranking:
 
     def least(self, weights: int) -> int:
         """Return how many of the smallest make up a number of weights, or a little more."""
-        return int(torch.searchsorted(self._weights, weights)) + 1 if weights else 0
+        if self._weights is None or not weights:
+            return weights
+        return int(torch.searchsorted(self._weights, weights)) + 1
 
     def weights(self, count: int) -> int:
         """Return how many weights the ``count`` smallest have."""
-        return int(self._weights[count - 1]) if count else 0
+        if self._weights is None or not count:
+            return count
+        return int(self._weights[count - 1])
 
     def smallest(self, count: int) -> tuple[list[Tensor], float]:
         """Return masks of the ``count`` smallest, and the norm of the largest of them."""

@@ -73,9 +73,7 @@ def resumed(folder: Path, rank: int) -> None:
     model = sharded()
     with torch.no_grad():
         for name, p in model.named_parameters():
-            p.copy_(
-                torch.distributed.tensor.distribute_tensor(weights[name], p.device_mesh, p.placements)
-            )
+            p.copy_(distribute_tensor(weights[name], p.device_mesh, p.placements))
     again = build(model, "sgd")
     full = checkpoint if rank == 0 else {}
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
