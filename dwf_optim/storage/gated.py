@@ -56,7 +56,7 @@ class Gated(Storage):
     @override
     def lr_scale(self, depth: int, kind: BaseKind, spread: float) -> float:
         # At gates of 1 a step in omega is the dense step, and later the reference weight of
-        # `learning_rate.auto_lr_scale` is the norm of a whole group, which is near 1 (docs/maths.md).
+        # `learning_rate.auto_lr_scale` is a whole group's norm, which is near 1 (docs/structured.md).
         return 1.0
 
     # ------------------------------------------------------------------ in the state
