@@ -1,4 +1,4 @@
-"""How much smaller do LeNets become on MNIST when DWF trains whole filters, neurons and inputs to zero?
+"""How much smaller do networks become when DWF trains whole filters, neurons and inputs to zero?
 
 Run as ``python -m benchmarks.structured --data DIR``, and then with ``--time`` for milliseconds of what
 came out. Runs that are in ``results/structured.jsonl`` are skipped; the page is made anew from it.
@@ -7,6 +7,7 @@ came out. Runs that are in ``results/structured.jsonl`` are skipped; the page is
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 from copy import deepcopy
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from benchmarks.data import Data, add_data_argument, load_mnist
-from benchmarks.dense_runtimes import onnx_runtime, torch_eager
+from benchmarks.data import Data, add_data_argument, load_digits, load_mnist
+from benchmarks.dense_runtimes import Array, Call, onnx_runtime, torch_eager
 from benchmarks.records import CONFIG, RESULT, RESULTS, Records, write_text
 from benchmarks.structured_networks import NETWORKS, Network
 from benchmarks.structured_report import report
@@ -28,13 +29,14 @@ from benchmarks.turns import take_turns
 from dwf_optim import DWFOptimizer, sparsify
 from inference import shrink_with_report
 
-OPTIONS = {"lr": 0.1, "momentum": 0.9}
+OPTIONS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9}
 BATCH_SIZE = 128
 # How much validation accuracy the collapse may cost.
 TOLERANCES = (0.002, 0.005)
-EPOCHS = {"LeNet-5": 3, "LeNet-300-100": 10}
+EPOCHS = {"small convolutions": 100, "LeNet-5": 3, "LeNet-300-100": 10}
 # Depth and penalty; depth 1 is the dense network, whose groups are then pruned by their norm.
 RUNS = {
+    "small convolutions": ((3, 4e-3), (1, 0.0), (2, 4e-3), (3, 8e-3), (2, 8e-3), (3, 2e-3), (2, 2e-3)),
     "LeNet-5": ((3, 5e-3), (2, 5e-3), (1, 0.0), (3, 1e-2), (2, 1e-2), (3, 2e-3), (2, 2e-3)),
     "LeNet-300-100": ((3, 2e-3), (2, 2e-3), (1, 0.0), (3, 4e-3), (2, 4e-3)),
 }
@@ -58,6 +60,11 @@ def configurations() -> list[dict[str, Any]]:
         for name, runs in RUNS.items()
         for depth, penalty in runs
     ]
+
+
+def load_data(folder: Path, name: str) -> Data:
+    """Load what a network learns."""
+    return load_digits("standard") if name == "digits" else load_mnist(folder, "standard")
 
 
 def run(config: dict[str, Any], data: Data) -> dict[str, Any]:
@@ -126,11 +133,11 @@ def largest_difference(model: nn.Module, small: nn.Module, inputs: Tensor) -> fl
 
 def time_sizes(network: Network, widths: list[int], batch: int, seconds: float) -> dict[str, Any]:
     """Time the full network and one of these widths in turns: how fast it is depends on nothing else."""
-    calls, examples = {}, {}
+    calls: dict[str, Call] = {}
+    examples: dict[str, Array] = {}
     for size, some in (("full", network.widths), ("small", widths)):
         model = network.of_widths(some)
-        features = 784 if isinstance(model[0], nn.Unflatten) else some[0]
-        example = torch.rand(batch, features).numpy()
+        example = network.inputs(some, batch).numpy()
         calls[f"{size} torch"] = torch_eager(model)
         calls[f"{size} onnxruntime"] = onnx_runtime(model, example)
         examples |= {f"{size} torch": example, f"{size} onnxruntime": example}
@@ -144,7 +151,8 @@ def time_sizes(network: Network, widths: list[int], batch: int, seconds: float) 
 
     for name in calls:
         timed(name)  # the first call of a session takes longer
-    times = take_turns({name: lambda n=name: timed(n) for name in calls}, "full torch", seconds, 5)
+    ways = {name: functools.partial(timed, name) for name in calls}
+    times = take_turns(ways, "full torch", seconds, least=5)
     return {name: 1e3 * statistics.median(values.values()) for name, values in times.items()}
 
 
@@ -185,9 +193,9 @@ def main() -> None:
     if options.time:
         time_missing(records, timings, options.seconds)
     elif missing:
-        data = load_mnist(options.data, "standard")
+        load = functools.cache(functools.partial(load_data, options.data))
         for config in tqdm(missing, unit="run"):
-            records.add(config, run(config, data))
+            records.add(config, run(config, load(NETWORKS[config["network"]].data)))
     records = Records(options.out / "structured.jsonl")  # another process may have added to it
     write_text(options.out / "structured.md", report(records, timings))
     print(f"wrote {options.out / 'structured.md'}: {len(records.rows)} runs")

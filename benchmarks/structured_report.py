@@ -9,12 +9,12 @@ from benchmarks.structured_networks import NETWORKS
 
 INTRODUCTION = (
     "Weights of a group share gates (`structure=`); the penalty takes whole groups to zero, `sparsify` "
-    "by a tolerance on 5,000 held-out training images makes them exactly zero, and `inference.shrink` "
+    "by a tolerance on held-out training images makes them exactly zero, and `inference.shrink` "
     "makes a plain dense network of what is left. Depth 1 is the dense network, its groups pruned by "
     "their norm with the same tolerance and without training on.\n\n"
     "SGD, lr {lr} with momentum {momentum}, batch {batch_size}, cosine schedule, one seed. *Test* is "
     "the accuracy after training, *test after* that of the smaller network, *output difference* the "
-    "largest between the two on 1,000 test images in float32. FLOPs are of one image, by "
+    "largest between the two on up to 1,000 test images in float32. FLOPs are of one image, by "
     "`torch.utils.flop_counter`; for LeNet-300-100, of a network that is given the living pixels only.\n"
 )
 
@@ -26,14 +26,15 @@ def report(records: Records, timings: Records) -> str:
         records: Runs.
         timings: Milliseconds by network, widths and batch.
     """
-    lines = ["# Smaller networks: LeNets on MNIST\n"]
+    lines = ["# Smaller networks\n"]
     if not records.rows:
         return "\n".join([*lines, "No runs yet.\n"])
     lines.append(INTRODUCTION.format(**records.rows[0][CONFIG]))
     for name, network in NETWORKS.items():
         if runs := [row for row in records.rows if row[CONFIG]["network"] == name]:
             full = "-".join(map(str, network.widths))
-            lines += [f"## {name}: {network.what}\n", f"Of {full}.\n", _runs(runs)]
+            title = f"## {name} on {network.data}: {network.what}\n"
+            lines += [title, f"Of {full}.\n", _runs(runs)]
     if timings.rows:
         lines += [
             "## Milliseconds\n",
