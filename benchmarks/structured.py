@@ -162,6 +162,7 @@ def time_missing(records: Records, timings: Records, seconds: float) -> None:
         (row[CONFIG]["network"], tuple(one["widths"]))
         for row in records.rows
         for one in row[RESULT]["collapsed"]
+        if 0 not in one["widths"]
     }
     for name, widths in sorted(found):
         for batch in BATCHES:

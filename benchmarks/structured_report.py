@@ -69,7 +69,7 @@ def _cells(config: dict[str, Any], result: dict[str, Any], one: dict[str, Any]) 
         "-".join(map(str, one["widths"])),
         f"{one['parameters'][1]:,}",
         f"{after:,}",
-        f"{before / after:.1f}x",
+        f"{before / after:.1f}x" if after else "constant",
         f"{one['test']:.2%}",
         f"{one['difference']:.1e}",
     )
