@@ -54,7 +54,7 @@ class Network:
         return torch.zeros(batch, self.features if self.structures[0] == "filter" else widths[0])
 
     def flops(self, widths: Sequence[int]) -> int:
-        """Count the operations of these widths on one image; 0 where a layer is gone: all is constant."""
+        """Count the operations of these widths on one image; 0 where a layer is gone."""
         if 0 in widths:
             return 0
         return sum(flops_by_layer(self.of_widths(widths), self.inputs(widths, 1)).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,16 +20,25 @@ class Ranking:
     Args:
         tensors: The factorized parameters.
         modes: How the factors of each are kept, which says what becomes zero together.
+        kept: Masks of what comes last whatever its norm; of whole groups.
 
     Attributes:
         ordered: The norms, smallest first; on the CPU.
+        kept: How many are kept.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], modes: Sequence[Storage]) -> None:
+    def __init__(
+        self, tensors: Sequence[Tensor], modes: Sequence[Storage], kept: Sequence[Tensor]
+    ) -> None:
         self._shapes = [tensor.shape for tensor in tensors]
         self._devices = [tensor.device for tensor in tensors]
         self._modes = modes
-        sizes = [sizes_of(tensor, mode) for tensor, mode in zip(tensors, modes, strict=True)]
+        keeps = [mode.sizes(keep.float()) > 0 for keep, mode in zip(kept, modes, strict=True)]
+        self.kept = sum(int(keep.sum()) for keep in keeps)
+        sizes = [
+            mode.sizes(whole(tensor.detach())).masked_fill(keep, math.inf)
+            for tensor, mode, keep in zip(tensors, modes, keeps, strict=True)
+        ]
         self._of_sizes = [size.shape for size in sizes]
         self.ordered, order = torch.cat([size.flatten().cpu() for size in sizes]).sort(stable=True)
         self._ranks = torch.empty_like(order)
@@ -47,11 +57,23 @@ class Ranking:
         """Count what is zero already."""
         return int((self.ordered == 0).sum())
 
-    def least(self, weights: int) -> int:
-        """Return how many of the smallest make up a number of weights, or a little more."""
-        if self._weights is None or not weights:
-            return weights
-        return int(torch.searchsorted(self._weights, weights)) + 1
+    def count_of(self, sparsity: float) -> int:
+        """Return how many of the smallest make up a fraction of all weights, or just more.
+
+        Raises:
+            ValueError: If so many may not become zero.
+        """
+        total, most = self.weights(len(self)), self.weights(len(self) - self.kept)
+        wanted = math.ceil(sparsity * total - 1e-9)
+        if wanted > most:
+            raise ValueError(
+                f"sparsity={sparsity} leaves {total - wanted} of {total} weights, and "
+                f"min_nonzero_per_unit and min_density keep {total - most}: ask for at most "
+                f"{math.floor(1e6 * most / total) / 1e6}, or keep fewer"
+            )
+        if self._weights is None or not wanted:
+            return wanted
+        return int(torch.searchsorted(self._weights, wanted)) + 1
 
     def weights(self, count: int) -> int:
         """Return how many weights the ``count`` smallest have."""
@@ -70,6 +92,11 @@ class Ranking:
         return masks, float(self.ordered[count - 1]) if count else 0.0
 
 
-def sizes_of(tensor: Tensor, mode: Storage) -> Tensor:
-    """Return the norms of what becomes zero at once in a parameter, from all ranks."""
-    return mode.sizes(whole(tensor.detach()))
+def at_most(limit: float, tensor: Tensor, mode: Storage) -> Tensor:
+    """Return a mask of the weights, or of whole groups, whose norm is at most a limit; of all ranks."""
+    return mode.of_each(mode.sizes(whole(tensor.detach())) <= limit, tensor.shape)
+
+
+def whole_groups(mask: Tensor, mode: Storage) -> Tensor:
+    """Extend a mask to all weights of the groups that it touches."""
+    return mask if mode.by_element else mode.of_each(mode.sizes(mask.float()) > 0, mask.shape)

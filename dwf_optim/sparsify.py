@@ -20,7 +20,8 @@ from dwf_optim.groups import factorizable
 from dwf_optim.learning_rate import FLOAT32_EPS
 from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
-from dwf_optim.ranking import Ranking, sizes_of
+from dwf_optim.protection import PerLayer, floors, protected
+from dwf_optim.ranking import Ranking, at_most, whole_groups
 from dwf_optim.report import LayerReport, SparsityReport
 from dwf_optim.sharding import cut, local, whole
 from dwf_optim.storage import STORAGES, Storage
@@ -40,6 +41,8 @@ def sparsify(
     sparsity: float | None = None,
     tolerance: float | None = None,
     evaluate: Evaluate | None = None,
+    min_nonzero_per_unit: PerLayer = 0,
+    min_density: PerLayer = 0.0,
     example: Any = None,
     progress: bool = True,
 ) -> SparsityReport:
@@ -62,17 +65,23 @@ def sparsify(
         tolerance: Most that the metric may lose, >= 0.
         evaluate: ``evaluate(model) -> float``, higher is better. Required with ``tolerance``;
             otherwise only reported.
+        min_nonzero_per_unit: Weights that every output unit (first dimension: neuron, filter) keeps at
+            least, its largest, whatever the rule says. One number for all layers, or numbers by
+            parameter name, as ``{"4.weight": 1}`` for a last layer; others then have 0.
+        min_density: Fraction of its weights that a layer keeps at least, given likewise. Groups that
+            have a weight to keep are kept whole.
         example: Optional input of the model, or a tuple of its inputs: the report then has the
             operations of linear and convolution layers before, and without the groups that are zero.
         progress: Whether the bisection shows a progress bar.
 
     Returns:
-        A report; ``str(report)`` is a table.
+        A report; ``str(report)`` is a table. It says how many weights the last two have kept.
 
     Raises:
         TypeError: If ``optimizer`` is not a `DWFOptimizer`.
         ValueError: If more than one rule is given, a number is out of range, ``evaluate`` is missing
-            or returns NaN, or nothing is factorized. The weights are then as they were.
+            or returns NaN, nothing is factorized, or ``sparsity`` asks for weights that are to be kept.
+            The weights are then as they were.
     """
     _check(threshold, sparsity, tolerance, evaluate)
     if optimizer is not None:
@@ -87,18 +96,22 @@ def sparsify(
                 f"{name} holds NaN: the training diverged, so there is nothing to sparsify; train with "
                 "a smaller lr"
             )
+    least = floors(weights, min_nonzero_per_unit, min_density)
+    kept = [
+        whole_groups(protected(whole(weight), least[name]), mode)
+        for name, (weight, mode) in held.items()
+    ]
+    ranking = None if sparsity is None and tolerance is None else Ranking(tensors, modes, kept)
+    count = 0 if ranking is None or sparsity is None else ranking.count_of(sparsity)
     before = None if evaluate is None else _score(evaluate, model)
-    if sparsity is not None:
-        ranking = Ranking(tensors, modes)
-        masks, limit = ranking.smallest(ranking.least(math.ceil(sparsity * _count(tensors) - 1e-9)))
-    elif tolerance is not None and evaluate is not None and before is not None:
-        ranking = Ranking(tensors, modes)
-        masks, limit = _bisect(model, tensors, ranking, evaluate, before - tolerance, progress)
+    if ranking is not None:
+        if tolerance is not None and evaluate is not None and before is not None:
+            count = _bisect(model, tensors, ranking, evaluate, before - tolerance, progress)
+        masks, limit = ranking.smallest(count)
     else:
         limit = FLOAT32_EPS if threshold is None else float(threshold)
-        masks = [
-            mode.of_each(sizes_of(weight, mode) <= limit, weight.shape) for weight, mode in held.values()
-        ]
+        small = [at_most(limit, weight, mode) for weight, mode in held.values()]
+        masks = [mask & ~keep for mask, keep in zip(small, kept, strict=True)]
         if optimizer is not None and not any(bool(mask.any()) for mask in masks):
             _warn_if_hopeless(optimizer, limit)
     after = None
@@ -106,14 +119,21 @@ def sparsify(
         # Before anything is committed, because a user's function may fail.
         with _masked(tensors, masks):
             after = _score(evaluate, model)
+    spared = [
+        int((keep & at_most(limit, *pair)).sum()) for pair, keep in zip(held.values(), kept, strict=True)
+    ]
     for weight, mask in zip(tensors, masks, strict=True):
         if optimizer is None:
             local(weight).masked_fill_(cut(mask, weight), 0)
         else:
             optimizer.zero_(weight, mask)
-    flops = None if example is None else flops_by_layer(model, example)
-    layers = tuple(_layer(name, weight, mode, flops) for name, (weight, mode) in held.items())
-    report = SparsityReport(layers, limit, before, after, None if flops is None else sum(flops.values()))
+    flops = {} if example is None else flops_by_layer(model, example)
+    layers = tuple(
+        _layer(name, weight, mode, number, flops.get(name.rpartition(".")[0]))
+        for (name, (weight, mode)), number in zip(held.items(), spared, strict=True)
+    )
+    total = None if example is None else sum(flops.values())
+    report = SparsityReport(layers, limit, before, after, total)
     logger.info("sparsify: %d of %d weights left", report.nonzero, report.total)
     return report
 
@@ -155,21 +175,14 @@ def _held(model: nn.Module, optimizer: DWFOptimizer | None) -> dict[str, tuple[T
     return chosen
 
 
-def _layer(name: str, p: Tensor, mode: Storage, flops: dict[str, int] | None) -> LayerReport:
+def _layer(name: str, p: Tensor, mode: Storage, spared: int, flops: int | None) -> LayerReport:
     weight = whole(p.detach())
-    report = LayerReport(name, tuple(p.shape), p.numel(), int(torch.count_nonzero(weight)))
-    layer = name.rpartition(".")[0]
-    of_layer = None if flops is None else flops.get(layer)
+    nonzero = int(torch.count_nonzero(weight))
+    report = LayerReport(name, tuple(p.shape), p.numel(), nonzero, spared, flops=flops)
     if mode.by_element:
-        return replace(report, flops=of_layer)
+        return report
     sizes = mode.sizes(weight)
-    return replace(
-        report, flops=of_layer, groups=sizes.numel(), groups_alive=int(torch.count_nonzero(sizes))
-    )
-
-
-def _count(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors)
+    return replace(report, groups=sizes.numel(), groups_alive=int(torch.count_nonzero(sizes)))
 
 
 def _score(evaluate: Evaluate, model: nn.Module) -> float:
@@ -188,13 +201,15 @@ def _bisect(
     evaluate: Evaluate,
     least: float,
     progress: bool,
-) -> tuple[list[Tensor], float]:
-    """Find the most of the smallest weights or groups without which the metric is at least ``least``.
+) -> int:
+    """Find the largest count of smallest ones without which the metric is at least ``least``.
 
     The metric need not fall monotonically; what is found is then one of its crossings, and the
     count returned was itself evaluated as good enough.
     """
-    good, bad, total = ranking.zeros(), len(ranking), _count(tensors)
+    total = ranking.weights(len(ranking))
+    # Without weights to keep, no weight at all is taken for bad unseen.
+    good, bad = ranking.zeros(), min(len(ranking), len(ranking) - ranking.kept + 1)
     with tqdm(
         total=max(1, bad - good).bit_length(), desc="sparsify", unit="eval", disable=not progress
     ) as bar:
@@ -209,7 +224,7 @@ def _bisect(
                 bad = count
             bar.set_postfix(zeros=f"{ranking.weights(good) / total:.2%}", metric=f"{value:.4g}")
             bar.update()
-    return ranking.smallest(good)
+    return good
 
 
 @contextmanager

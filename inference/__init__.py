@@ -2,7 +2,8 @@
 
 The package knows nothing of the optimizer: it reads plain dense ``torch`` weights. `compile` makes a
 model that skips its zeros, in one native call, exactly; `SparseModel.save` and `load` keep it in one
-small file, `save_state` and `load_state` weights alone; `export_onnx` writes it for onnxruntime. It also
+small file, `save_state` and `load_state` weights alone; `export_onnx` writes it for onnxruntime.
+`shrink` makes a smaller dense model where whole filters, neurons or heads are zero. The package also
 converts weights to and from CSR (`to_csr`, `from_csr`), and has modules with CSR weights that other
 libraries compute (`sparse_modules`).
 """

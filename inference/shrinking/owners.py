@@ -12,6 +12,9 @@ from inference.artifact.names import layout, storage
 from inference.graph import BatchNorm, Conv2d, Graph, Linear
 from inference.interpret import map_constants
 
+# Such layers do not get smaller by themselves.
+BY_HEADS = "attention loses whole heads"
+
 
 class Owners(NamedTuple):
     """Where layers come from.
@@ -36,10 +39,13 @@ def find_owners(model: nn.Module, graph: Graph) -> Owners:
         The modules; Linear, Conv2d and BatchNorm ones that nothing else shares a tensor with.
     """
     found: dict[Any, tuple[str, nn.Module]] = {}
+    attention: set[Any] = set()
     for path, module in model.named_modules():
         tensor = _named_tensor(module)
         if tensor is not None and tensor.numel():
             found[_place(tensor)] = (path, module)
+        if isinstance(module, nn.MultiheadAttention):
+            attention.update(storage(x) for x in module.parameters(recurse=False))
     uses, held = _uses(graph), Counter(_parameters(model))
     owners = Owners({}, {})
     for node in graph.nodes:
@@ -47,7 +53,9 @@ def find_owners(model: nn.Module, graph: Graph) -> Owners:
             continue
         tensor = node.mean if isinstance(node, BatchNorm) else node.weight
         path, owner = found.get(_place(tensor), ("", None))
-        if owner is None:
+        if storage(tensor) in attention:
+            why = BY_HEADS
+        elif owner is None:
             why = f"the weight of {node.name!r} is no parameter of a Linear, Conv2d or BatchNorm module"
         elif any(uses[storage(x)] > 1 or held[id(x)] > 1 for x in owner.parameters(recurse=False)):
             why = f"the weight of {node.name!r} is used more than once"

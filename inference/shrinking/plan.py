@@ -11,6 +11,7 @@ from torch import nn
 from inference.dead_units.units import Units
 from inference.graph import Graph
 from inference.shrinking.attention import find_dead_heads, remove_heads_
+from inference.shrinking.inputs import find_unread_inputs, select_inputs_
 from inference.shrinking.owners import find_owners
 from inference.shrinking.reasons import find_stuck
 from inference.shrinking.removal import Removal, analyze, find_removal
@@ -34,16 +35,18 @@ class Part(NamedTuple):
 class Plan:
     """What can be removed from a model."""
 
-    def __init__(self, model: nn.Module, graph: Graph) -> None:
+    def __init__(self, model: nn.Module, graph: Graph, select_inputs: bool = False) -> None:
         """Look for it.
 
         Args:
             model: The model.
             graph: As `inference.capture.trace` gives it.
+            select_inputs: As of `inference.shrink`.
         """
         self._analyzed = analyze(graph)
         self._owners = find_owners(model, graph)
         self._heads = find_dead_heads(model)
+        self._select_inputs = select_inputs
 
     def parts(self) -> list[Part]:
         """List what would get smaller."""
@@ -68,6 +71,11 @@ class Plan:
         removal = self._remove(kept)
         resize_(model, removal, self._owners.paths)
         stuck = find_stuck(removal)
+        if self._select_inputs:
+            unread = find_unread_inputs(removal.graph, self._owners.paths)
+            stuck = [each for each in stuck if each.what != "inputs" or each.name not in unread]
+            for path, read in unread.items():
+                select_inputs_(model, path, read)
         for path, alive in self._heads.items():
             why = kept.get(Part(attention=path))
             if why is None:

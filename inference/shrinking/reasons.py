@@ -9,6 +9,7 @@ from torch import Tensor
 
 from inference.dead_units.units import reads_units
 from inference.graph import Conv2d, Linear
+from inference.shrinking.owners import BY_HEADS
 from inference.shrinking.removal import Removal
 from inference.shrinking.report import Stuck
 
@@ -22,6 +23,8 @@ def find_stuck(removal: Removal) -> list[Stuck]:
     graph, units, kept, dead = removal
     found: Counter[tuple[str, str, str]] = Counter()
     for node in graph.layers():
+        if units.whole.get(node.output) == BY_HEADS:
+            continue
         if node.output in units.axes:
             for unit in (dead[node.output] & kept[node.output]).nonzero().flatten().tolist():
                 found[node.name, "outputs", _why(removal, node.output, unit)] += 1
@@ -42,6 +45,8 @@ def _columns(node: Linear | Conv2d) -> Tensor:
 
 def _why(removal: Removal, value: str, unit: int) -> str:
     graph, units, _, dead = removal
+    if value in units.whole:
+        return units.whole[value]
     members = [*_bundled(removal, value, unit)]
     for name, _ in members:
         if name in units.whole:

@@ -55,22 +55,23 @@ class ShrinkReport:
         weights: All parameters of two or more dimensions.
         stuck: What could not go, and why.
         parameters: Elements of all parameters, before and after.
-        flops: Of one example, before and after, as `torch.utils.flop_counter` counts them.
-        certificate: The smaller model against the model, both computed in float64; None if they were
-            not compared.
+        flops: Of one example, before and after, as `torch.utils.flop_counter` counts them; None if
+            the models were not compared.
+        certificate: The smaller model against the model, both computed in float64; None likewise.
     """
 
     weights: tuple[ShrunkWeight, ...]
     stuck: tuple[Stuck, ...]
     parameters: tuple[int, int]
-    flops: tuple[int, int]
+    flops: tuple[int, int] | None
     certificate: Certificate | None
 
     def notes(self) -> list[str]:
         """Return the lines below the table."""
+        counts = {"parameters": self.parameters, "FLOPs": self.flops}
         lines = [
             f"{name}: {before} before, {after} after ({before / max(1, after):.2f}x)"
-            for name, (before, after) in (("parameters", self.parameters), ("FLOPs", self.flops))
+            for name, (before, after) in ((n, pair) for n, pair in counts.items() if pair)
         ]
         seen = self.certificate
         lines.append(f"model and smaller model {seen}" if seen else "not compared with the model")
@@ -89,13 +90,11 @@ class ShrinkReport:
             {**weight, "before": [*weight["before"]], "after": [*weight["after"]]}
             for weight in found["weights"]
         ]
-        return {
-            **{name: list(value) for name, value in found.items() if name != "certificate"},
-            "certificate": self.certificate and self.certificate._asdict(),
-        }
+        found["certificate"] = self.certificate and self.certificate._asdict()
+        return found
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = [("weight", "before", "after")]
+        rows: list[tuple[str, ...]] = [("weight", "before", "after")]
         for weight in self.weights:
             before, after = ("x".join(map(str, shape)) for shape in (weight.before, weight.after))
             rows.append((weight.name, before, after))

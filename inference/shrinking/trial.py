@@ -61,8 +61,8 @@ class Trials:
             return f"forward would fail: {brief(error)}"
         if not seen.max_difference <= TOLERANCE * max(seen.scale, SMALLEST):
             return f"outputs would differ by {seen.max_difference:.1e} of {seen.scale:.1e}"
-        if self.trains and (error := _train(small, self.runs[0][0])):
-            return f"forward would fail in training: {error}"
+        if self.trains and (problem := _train(small, self.runs[0][0])):
+            return f"forward would fail in training: {problem}"
         return ""
 
     def compare(self, small: nn.Module) -> Certificate:

@@ -198,3 +198,17 @@ def test_a_run_too_short_for_any_group_is_explained_by_the_law_of_norms() -> Non
     assert math.isclose(first.available, 3 * 0.05 * 1e-3)
     with pytest.warns(UserWarning, match="none could be"):
         sparsify(model, optimizer, threshold=1e-6)
+
+
+def test_a_floor_keeps_whole_groups() -> None:
+    model = Network()
+    optimizer = optimizer_of(model)
+    report = sparsify(model, optimizer, threshold=100.0, min_density={"conv.weight": 0.01})
+    conv, hidden, _ = report.layers
+    # A hundredth of 216 weights are three, which may lie in as many filters.
+    assert conv.groups_alive is not None
+    assert 1 <= conv.groups_alive <= 3
+    assert conv.nonzero == conv.groups_alive * CHANNELS * 9
+    assert hidden.groups_alive == 0
+    with pytest.raises(ValueError, match="min_density keep"):
+        sparsify(Network(), None, sparsity=0.9, min_density=0.5)
