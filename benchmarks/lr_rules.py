@@ -10,6 +10,7 @@ of the same rate does. With :math:`\pi_d = \prod_{e \ne d} f_e`, to first order 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def matching_scale(pairs: Sequence[tuple[Sequence[Tensor], Tensor]], kind: BaseK
         step = gradient if kind == "sgd" else gradient.sign()
         dense += float(step.square().sum())
         moved += float((speed(factors, kind) * step).square().sum())
-    return (dense / moved) ** 0.5
+    return math.sqrt(dense / moved)
 
 
 def _auto(optimizer: DWFOptimizer, model: nn.Module, batch: Split, kind: BaseKind) -> None:

@@ -54,6 +54,25 @@ def test_capped_weights_move_no_further_than_in_the_dense_run(depth: int, rule: 
     )
 
 
+def test_a_cap_moves_the_minimum() -> None:
+    """Why caps are no default: where they act, the penalty turns into plain L2, a stronger one."""
+    aim, penalty, scale = 2.0, 0.01, auto_lr_scale(3, "sgd")
+    reached = {}
+    for rule in ("auto", "cap each"):
+        weight = Parameter(torch.full((1, 1), aim, dtype=torch.float64))
+        optimizer = DWFOptimizer([weight], 0.05, penalty=penalty, init="balanced", lr_scale=scale)
+        RULES[rule](optimizer, torch.nn.Identity(), Split(weight, weight), "sgd")
+        for _ in range(800):
+            step_with(optimizer, {weight: weight.detach() - aim})
+        reached[rule] = float(weight.detach())
+    # Balanced: c (w - a) pi + 2 lambda / D f = 0. Uncapped, c = 1, that is the minimum of the L_{2/3}
+    # problem; capped, c = 1 / (s D |w|^{2 - 2/D}), that of (w - a)^2 / 2 + lambda s w^2. A step covers
+    # at least lr of what is left: e^-40 after 800.
+    w = reached["auto"]
+    assert w - aim + 2 * penalty / 3 * w ** (2 / 3 - 1) == pytest.approx(0, abs=1e-9)
+    assert reached["cap each"] == pytest.approx(aim / (1 + 2 * penalty * scale), abs=1e-9)
+
+
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("depth", [2, 3, 4])
 def test_the_matching_scale_matches_the_first_step(base: str, depth: int) -> None:
@@ -66,7 +85,7 @@ def test_the_matching_scale_matches_the_first_step(base: str, depth: int) -> Non
     scale = matching_scale([(optimizer.factors(weight), gradient)], kind)
     optimizer.param_groups[0]["lr_scale"] = scale
     step_with(optimizer, {weight: gradient})
-    step_with(cls([dense], lr=lr), {dense: gradient})
+    step_with(cls([dense], lr=lr), {dense: gradient})  # type: ignore[call-arg]
     moved, expected = ((p.detach() - start).square().mean().sqrt() for p in (weight, dense))
     # First order: a factor moves by less than scale * lr = 1e-5 of its typical size; Adam's eps of
     # 1e-8 is relative to factor gradients of 1e-3 and more.
