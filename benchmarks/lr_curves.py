@@ -65,11 +65,6 @@ def curve(records: Records, **wanted: Any) -> Curve | None:
     return Curve({lr: tuple(found[lr]) for lr in sorted(found)}) if found else None
 
 
-def steps_apart(rates: Sequence[float], one: float, other: float) -> int:
-    """Return by how many steps of the grid the second rate is above the first."""
-    return rates.index(other) - rates.index(one)
-
-
 def around(rates: Sequence[float], centre: float, reach: int) -> list[float]:
     """Return the rates of the grid at most ``reach`` steps from ``centre``."""
     place = rates.index(centre)
@@ -91,17 +86,27 @@ class Match:
 
     Attributes:
         shift: Steps of the grid from the dense best rate to this one's.
+        seen: Whether the rates on both sides of this one's best were run; else the peak may lie beyond.
         lost: Accuracy at this one's best rate less that at the dense best rate, which is what a user
             loses who keeps the dense rate.
     """
 
     shift: int
+    seen: bool
     lost: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the peak is known to be within one step of the dense one."""
+        return self.seen and abs(self.shift) <= 1
 
 
 def match(rates: Sequence[float], dense: Curve, other: Curve) -> Match:
     """Compare a rule's curve with the dense one; ``other`` must have been run at the dense best rate."""
-    return Match(steps_apart(rates, dense.best, other.best), other.height - other.means[dense.best])
+    means = other.means
+    seen = set(around(rates, other.best, REACH)) <= set(means)
+    shift = rates.index(other.best) - rates.index(dense.best)
+    return Match(shift, seen, other.height - means[dense.best])
 
 
 def worst_first(matches: Iterable[Match]) -> tuple[int, float]:
@@ -110,6 +115,7 @@ def worst_first(matches: Iterable[Match]) -> tuple[int, float]:
     return max(abs(m.shift) for m in each), statistics.fmean(m.lost for m in each)
 
 
-def values_of(records: Records, key: str) -> list[Any]:
-    """Return the values that the runs have for a key of their configuration, in order of appearance."""
-    return list(dict.fromkeys(row[CONFIG][key] for row in records.rows))
+def values_of(records: Records, key: str, **wanted: Any) -> list[Any]:
+    """Return the values that runs with these options have for a key, in order of appearance."""
+    configs = [row[CONFIG] for row in records.rows]
+    return list(dict.fromkeys(c[key] for c in configs if wanted.items() <= c.items()))

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks import figures
 from benchmarks.lr_curves import DENSE, Curve, curve, values_of
+from benchmarks.lr_rules import SAYS
 from benchmarks.records import Records
 
 
@@ -21,7 +22,8 @@ def plot(records: Records, base: str) -> Any:
     Returns:
         The matplotlib figure.
     """
-    nets, rules = values_of(records, "net"), [r for r in values_of(records, "rule") if r != DENSE]
+    nets, there = values_of(records, "net"), values_of(records, "rule", base=base)
+    rules = [rule for rule in SAYS if rule in there]
     width, height = max(len(rules), 1), max(len(nets), 1)
     fig, axes = figures.panels(
         *(height, width),
@@ -43,7 +45,7 @@ def plot(records: Records, base: str) -> Any:
                 found = curve(records, net=net, base=base, rule=rule, depth=depth)
                 if found is not None:
                     _draw(panel, found, depth)
-    rates = sorted({row["config"]["lr"] for row in records.rows if row["config"]["base"] == base})
+    rates = sorted(values_of(records, "lr", base=base))
     for panel in axes[-1]:
         panel.set_xlabel("lr")
     if rates:
@@ -51,7 +53,7 @@ def plot(records: Records, base: str) -> Any:
         for panel in axes.flat:
             panel.tick_params(axis="x", labelrotation=60)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside upper right", ncols=4)
+    fig.legend(handles, labels, loc="outside lower center", ncols=4)
     fig.suptitle(f"{base}: accuracy by learning rate and rule", x=0.01, ha="left")
     return fig
 

@@ -133,9 +133,12 @@ def test_the_walk_ends_where_the_best_has_both_neighbours(heights: list[int], st
 
 def test_rules_are_ranked_by_the_largest_shift_first() -> None:
     dense = Curve({lr: (a,) for lr, a in zip(RATES, (0.8, 0.9, 0.95, 0.9, 0.1), strict=True)})
-    near = match(RATES, dense, Curve({0.03: (0.5,), 0.1: (0.9,), 0.3: (0.94,)}))
+    near = match(RATES, dense, Curve({0.03: (0.5,), 0.1: (0.9,), 0.3: (0.94,), 1.0: (0.2,)}))
     far = match(RATES, dense, Curve({0.1: (0.9,), 0.3: (0.9,), 1.0: (0.91,)}))
     assert (near.shift, far.shift) == (1, 2)
+    assert (near.holds, far.holds) == (True, False)
+    open_above = match(RATES, dense, Curve({0.1: (0.9,), 0.3: (0.94,)}))
+    assert (open_above.shift, open_above.holds) == (1, False)
     assert near.lost == pytest.approx(0.04)
     assert worst_first([near, near]) < worst_first([near, far])
     assert worst_first([near, far]) == pytest.approx((2, 0.025))
