@@ -1,5 +1,6 @@
-"""Penalty over time: warm-up, and a closed loop to a target sparsity."""
+"""Penalty over time: warm-up, a closed loop to a target sparsity, and the debias phase."""
 
+from dwf_optim.penalty.debiasing import Debias, debias
 from dwf_optim.penalty.schedule import (
     ConstantPenalty,
     LambdaPenalty,
@@ -8,4 +9,12 @@ from dwf_optim.penalty.schedule import (
 )
 from dwf_optim.penalty.target import TargetSparsity
 
-__all__ = ["ConstantPenalty", "LambdaPenalty", "PenaltyScheduler", "PenaltyWarmup", "TargetSparsity"]
+__all__ = [
+    "ConstantPenalty",
+    "Debias",
+    "LambdaPenalty",
+    "PenaltyScheduler",
+    "PenaltyWarmup",
+    "TargetSparsity",
+    "debias",
+]
