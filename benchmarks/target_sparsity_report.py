@@ -20,8 +20,8 @@ def report(records: Records) -> str:
     counted = [line["counted"] for line in lines]
     close = [line["difference"] >= -POINTS for line in lines if line["difference"] is not None]
     verdict = (
-        f"Nonzero weights within {WITHIN:.0%} of those asked for: {sum(counted)} of {len(counted)} runs."
-        f" Accuracy at most {POINTS} points below the best fixed penalty's: {sum(close)} of {len(close)}."
+        f"Nonzeros within {WITHIN:.0%} of those asked for: {sum(counted)} of {len(counted)} runs."
+        f" Accuracy at most {POINTS} points below the best fixed: {sum(close)} of {len(close)}."
     )
     nets = "\n".join(
         f"- {net.name}: {net.steps} steps of batch {net.batch_size}, "
