@@ -7,6 +7,7 @@ Run as ``python -m benchmarks.target_sparsity --data DIR``. Runs that are in
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -22,11 +23,11 @@ from benchmarks.target_sparsity_report import report
 from benchmarks.training_runs import Run, evaluate
 from dwf_optim import TargetSparsity, debias, sparsify
 
-DEPTH = 3
+DEPTHS = {"dense": 1, "loop": 3, "fixed": 3}
 SEED = 0
 SPARSITIES = (0.9, 0.95, 0.98, 0.99)
-# The coarse half first, so that a table can be made early.
-PENALTIES = (1e-3, 3e-4, 3e-3, 1e-4, 1e-2, 3e-5)
+# Adam-type bases need less. The coarse half comes first, so that a table can be made early.
+PENALTIES = {"sgd": (1e-3, 3e-4, 3e-3, 1e-4), "adam": (1e-4, 3e-5, 3e-4, 1e-5)}
 # The penalty that the loop starts from: any will do.
 START = 1e-5
 # The part of a run that the fixed penalties are on for, in the variant that trains on afterwards; that
@@ -36,14 +37,17 @@ UNTIL = 0.75
 
 def configurations() -> list[dict[str, Any]]:
     """List all runs: the dense ones, the loop's, then those of fixed penalties."""
-    cases = [{"net": net, "base": base, "seed": SEED} for base in BASES for net in NETS]
     loops = [{"method": "loop", "sparsity": s} for s in SPARSITIES]
-    fixed = [{"method": "fixed", "penalty": p} for p in PENALTIES]
-    return [
-        {**case, "depth": 1 if method["method"] == "dense" else DEPTH, **method}
-        for method in [{"method": "dense"}, *loops, *fixed]
-        for case in cases
-    ]
+    configs = []
+    for number in range(1 + len(SPARSITIES) + max(map(len, PENALTIES.values()))):
+        for base, net in itertools.product(BASES, NETS):
+            fixed = [{"method": "fixed", "penalty": p} for p in PENALTIES[base]]
+            methods = [{"method": "dense"}, *loops, *fixed][number : number + 1]
+            configs += [
+                {"net": net, "base": base, "seed": SEED, "depth": DEPTHS[m["method"]], **m}
+                for m in methods
+            ]
+    return configs
 
 
 def run(config: dict[str, Any], folder: Path) -> dict[str, Any]:
