@@ -101,7 +101,7 @@ NETS = {
         data=_images,
         lr={"sgd": 0.03, "adam": 3e-3},
         batch_size=32,
-        steps=300,
+        steps=200,
     ),
     "transformer": SmallNet(
         "transformer, text",

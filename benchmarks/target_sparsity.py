@@ -23,11 +23,18 @@ from benchmarks.target_sparsity_report import report
 from benchmarks.training_runs import Run, evaluate
 from dwf_optim import TargetSparsity, debias, sparsify
 
-DEPTHS = {"dense": 1, "loop": 3, "fixed": 3}
+DEPTH = 3
 SEED = 0
 SPARSITIES = (0.9, 0.95, 0.98, 0.99)
-# Adam-type bases need less. The coarse half comes first, so that a table can be made early.
-PENALTIES = {"sgd": (1e-3, 3e-4, 3e-3, 1e-4), "adam": (1e-4, 3e-5, 3e-4, 1e-5)}
+# Half a decade apart, the likely ones first.
+PENALTIES = {
+    ("mlp", "sgd"): (1e-3, 3e-4, 3e-3, 1e-4),
+    ("cnn", "sgd"): (1e-2, 3e-3, 1e-3, 3e-2),
+    ("transformer", "sgd"): (1e-3, 3e-4, 3e-3, 1e-4),
+    ("mlp", "adam"): (1e-4, 3e-5, 3e-4, 1e-5),
+    ("cnn", "adam"): (3e-4, 1e-4, 1e-3, 3e-5),
+    ("transformer", "adam"): (1e-4, 3e-5, 3e-4, 1e-5),
+}
 # The penalty that the loop starts from: any will do.
 START = 1e-5
 # The part of a run that the fixed penalties are on for, in the variant that trains on afterwards; that
@@ -37,17 +44,18 @@ UNTIL = 0.75
 
 def configurations() -> list[dict[str, Any]]:
     """List all runs: the dense ones, the loop's, then those of fixed penalties."""
-    loops = [{"method": "loop", "sparsity": s} for s in SPARSITIES]
     configs = []
-    for number in range(1 + len(SPARSITIES) + max(map(len, PENALTIES.values()))):
-        for base, net in itertools.product(BASES, NETS):
-            fixed = [{"method": "fixed", "penalty": p} for p in PENALTIES[base]]
-            methods = [{"method": "dense"}, *loops, *fixed][number : number + 1]
-            configs += [
-                {"net": net, "base": base, "seed": SEED, "depth": DEPTHS[m["method"]], **m}
-                for m in methods
-            ]
-    return configs
+    for base, net in itertools.product(BASES, NETS):
+        same = {"net": net, "base": base, "seed": SEED}
+        configs.append({**same, "depth": 1, "method": "dense"})
+        configs += [{**same, "depth": DEPTH, "method": "loop", "sparsity": s} for s in SPARSITIES]
+        configs += [
+            {**same, "depth": DEPTH, "method": "fixed", "penalty": penalty}
+            for penalty in PENALTIES[net, base]
+        ]
+    # Breadth first, so that a table can be made early.
+    each = len(configs) // (len(BASES) * len(NETS))
+    return sorted(configs, key=lambda config: configs.index(config) % each)
 
 
 def run(config: dict[str, Any], folder: Path) -> dict[str, Any]:

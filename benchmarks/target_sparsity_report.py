@@ -119,7 +119,8 @@ def _dense(records: Records) -> Iterator[list[str]]:
 
 
 def _grid(records: Records) -> str:
-    rows, sparsities = [], []
+    rows: list[list[str]] = []
+    sparsities: list[float] = []
     for base in BASES:
         for net in NETS:
             runs = _of(records, net=net, base=base, method="fixed")

@@ -54,7 +54,7 @@ def test_with_every_base_and_depth_the_network_still_works(
 def contrast_reached(asked: float) -> float:
     """Return the smallest weight that stays over the root mean square, shortly before the end."""
     model = network()
-    optimizer = optimizer_of(model)
+    optimizer = optimizer_of(model, penalty=1e-3)
     loop = TargetSparsity(optimizer, 0.8, STEPS, contrast=asked)
     train(model, optimizer, STEPS * 7 // 10, total=STEPS, after_step=lambda loss: loop.step())
     sizes = torch.cat([p.detach().abs().flatten() for p in optimizer.factorized()])
