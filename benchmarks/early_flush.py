@@ -28,7 +28,7 @@ DEPTHS = (3, 2, 4)
 # |weight| below which a weight becomes zero for good; 0 leaves all, but for what underflow kills.
 LEVELS = (0.0, 1e-2, 1e-3, 1e-5, 1e-7, 1e-4, 1e-6)
 PENALTY = 1e-3
-SEEDS = (0, 1)
+SEEDS = (0,)
 # Steps between two flushes.
 EVERY = 10
 # At the end all are cut to these, so that they compare at one size.
