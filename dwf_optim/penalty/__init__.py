@@ -1,6 +1,7 @@
-"""Penalty over time: warm-up, a closed loop to a target sparsity, and the debias phase."""
+"""Penalty over time and layers: warm-up, target sparsity, debias phase, shares, a guard."""
 
 from dwf_optim.penalty.debiasing import Debias, debias
+from dwf_optim.penalty.guard import LayerGuard
 from dwf_optim.penalty.schedule import (
     ConstantPenalty,
     LambdaPenalty,
@@ -13,6 +14,7 @@ __all__ = [
     "ConstantPenalty",
     "Debias",
     "LambdaPenalty",
+    "LayerGuard",
     "PenaltyScheduler",
     "PenaltyWarmup",
     "TargetSparsity",
