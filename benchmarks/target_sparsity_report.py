@@ -31,7 +31,7 @@ def report(records: Records) -> str:
     )
     penalties = sorted({row[CONFIG]["penalty"] for row in _of(records, method="fixed")})
     header = [
-        *("net", "base", "asked", "reached", "left / asked", "accuracy", "bits"),
+        *("net", "base", "asked", "reached", "left / asked", "highest penalty", "accuracy", "bits"),
         *("best fixed", "its penalty", "how", "difference"),
     ]
     return f"""# TargetSparsity against the best fixed penalty
@@ -56,8 +56,8 @@ with, so the comparison favours the fixed penalties.
 {verdict}
 
 {table(header, (_cells(line) for line in lines))}
-Accuracy in percent, bits: cross-entropy a sample or character. Difference: points of accuracy, loop
-less best fixed.
+Highest penalty: of the loop. Accuracy in percent; bits: cross-entropy a sample or character; difference:
+points of accuracy, loop less best fixed.
 
 ## Dense
 
@@ -102,6 +102,7 @@ def _cells(line: dict[str, Any]) -> list[str]:
         *(line["net"], line["base"], f"{line['sparsity']:.0%}"),
         f"{1 - line['nonzero'] / line['weights']:.2%}",
         f"{line['left']:.3f}",
+        f"{line['highest_penalty']:.2g}",
         f"{100 * line['accuracy']:.2f}",
         f"{line['bits']:.3f}",
     ]
