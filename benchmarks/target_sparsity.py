@@ -29,7 +29,7 @@ SPARSITIES = (0.9, 0.95, 0.98, 0.99)
 # Half a decade apart, the likely ones first.
 PENALTIES = {
     ("mlp", "sgd"): (1e-3, 3e-4, 3e-3, 1e-4),
-    ("cnn", "sgd"): (1e-2, 3e-3, 1e-3, 3e-2),
+    ("cnn", "sgd"): (1e-2, 3e-3, 1e-3, 3e-4),
     ("transformer", "sgd"): (1e-3, 3e-4, 3e-3, 1e-4),
     ("mlp", "adam"): (1e-4, 3e-5, 3e-4, 1e-5),
     ("cnn", "adam"): (3e-4, 1e-4, 1e-3, 3e-5),

@@ -57,7 +57,8 @@ with, so the comparison favours the fixed penalties.
 
 {table(header, (_cells(line) for line in lines))}
 Highest penalty: of the loop. Accuracy in percent; bits: cross-entropy a sample or character; difference:
-points of accuracy, loop less best fixed.
+points of accuracy, loop less best fixed. An asterisk: the lowest or highest penalty that was tried, so
+that a better one may lie beyond.
 
 ## Dense
 
@@ -88,11 +89,13 @@ def _judged(records: Records) -> Iterator[dict[str, Any]]:
                     if cut["sparsity"] == sparsity
                 ]
                 best = max(candidates, default=None)
+                penalties = [penalty for _, penalty, _ in candidates]
                 yield {
                     **{"net": NETS[net].name, "base": base, "sparsity": sparsity, **result},
                     "left": result["nonzero"] / asked,
                     "counted": abs(result["nonzero"] - asked) <= WITHIN * asked,
                     "best": best,
+                    "edges": {min(penalties), max(penalties)} if best else set(),
                     "difference": 100 * (result["accuracy"] - best[0]) if best else None,
                 }
 
@@ -109,7 +112,8 @@ def _cells(line: dict[str, Any]) -> list[str]:
     if line["best"] is None:
         return [*cells, "", "", "", ""]
     accuracy, penalty, way = line["best"]
-    return [*cells, f"{100 * accuracy:.2f}", f"{penalty:g}", way, f"{line['difference']:+.2f}"]
+    edge = "\\*" if penalty in line["edges"] else ""
+    return [*cells, f"{100 * accuracy:.2f}", f"{penalty:g}{edge}", way, f"{line['difference']:+.2f}"]
 
 
 def _dense(records: Records) -> Iterator[list[str]]:
