@@ -8,7 +8,8 @@ TORCH ?= torch==2.13.0
 WHEELS ?= $(HOME)/.cache/dwf-optim/wheels
 # Compilers that run at once in that build; each one takes 1 to 2 GB
 MAX_JOBS ?= 2
-BENCHMARKS := lr_window lr_study mnist layer_policies step iteration monitor storage near_zero linear conv engine onnx serving
+BENCHMARKS := lr_window lr_study mnist target_sparsity debias early_flush layer_policies step iteration monitor storage near_zero linear conv \
+  engine onnx serving
 target := $(BENCHMARKS)
 
 VENV := .venv
