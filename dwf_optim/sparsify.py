@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ from dwf_optim.groups import factorizable
 from dwf_optim.learning_rate import FLOAT32_EPS
 from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
-from dwf_optim.protection import PerLayer, floors, protected
+from dwf_optim.protection import floors, protected
 from dwf_optim.report import LayerReport, SparsityReport
 from dwf_optim.sharding import cut, local, whole
 from dwf_optim.unwrap import unwrap
@@ -35,8 +35,8 @@ def sparsify(
     sparsity: float | None = None,
     tolerance: float | None = None,
     evaluate: Evaluate | None = None,
-    min_nonzero_per_unit: PerLayer = 0,
-    min_density: PerLayer = 0.0,
+    min_nonzero_per_unit: int | Mapping[str, int] = 0,
+    min_density: float | Mapping[str, float] = 0.0,
     progress: bool = True,
 ) -> SparsityReport:
     """Set small weights to exactly zero, by one of three rules.
