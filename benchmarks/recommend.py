@@ -34,7 +34,9 @@ from benchmarks.training import accuracy, weights
 from dwf_optim import DWFOptimizer, Recommendation, recommend
 from dwf_optim.recommend import rate_factor
 
-DENSE_RATES = (0.01, 0.03, 0.1, 0.3)
+# The grid of dense rates, and the two that are tried first; then the neighbours of the best, until it
+# has both.
+DENSE_RATES, FIRST = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), (2, 3)
 MOMENTUM = 0.9
 # The task and seed whose trials are drawn.
 DRAWN = ("digits", 0)
@@ -169,26 +171,37 @@ def dense(task: Task, load: Load, seed: int, lr: float, steps: int) -> dict[str,
     return fit(model, optimizer, scheduler, task, load(), steps, seed)
 
 
-def run_task(name: str, records: Records, folder: Path, out: Path, progress: tqdm) -> None:
-    """Make what is missing of a task."""
-    task = TASKS[name]
-    load = cache(partial(task.load, folder))
+def run_case(
+    task: Task,
+    load: Load,
+    seed: int,
+    figure: Path | None,
+    once: Callable[[dict[str, Any], Callable[[], dict[str, Any]]], dict[str, Any]],
+) -> None:
+    """Make what is missing of a task with one seed.
 
-    def once(config: dict[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        progress.set_description(" ".join(str(value) for value in config.values()))
-        if not records.has(config):
-            records.add(config, make())
-        progress.update()
-        return next(row[RESULT] for row in records.rows if row[CONFIG] == config)
+    Args:
+        task: The network and what is asked for.
+        load: Its data.
+        seed: Of all runs.
+        figure: File for the picture of the trials.
+        once: Returns what a run of this configuration gave, or makes it.
+    """
+    config = {"seed": seed, "target": task.target}
+    advice = once({**config, "run": "advice"}, partial(advise, task, load, seed, figure))
+    once({**config, "run": "sparse"}, partial(sparse, task, load, seed, advice))
 
-    for seed in task.seeds:
-        config = {"task": name, "seed": seed, "target": task.target}
-        picture = out / f"{NAME}.png" if (name, seed) == DRAWN else None
-        advice = once({**config, "run": "advice"}, partial(advise, task, load, seed, picture))
-        once({**config, "run": "sparse"}, partial(sparse, task, load, seed, advice))
-        for lr in DENSE_RATES:
-            make = partial(dense, task, load, seed, lr, advice["steps"])
-            once({**config, "run": "dense", "lr": lr}, make)
+    def score(index: int) -> float:
+        lr = DENSE_RATES[index]
+        make = partial(dense, task, load, seed, lr, advice["steps"])
+        result = once({**config, "run": "dense", "lr": lr}, make)
+        return -1.0 if result["diverged"] else result["validation"]
+
+    scores = {index: score(index) for index in FIRST}
+    best = max(scores, key=scores.__getitem__)
+    while 0 < best < len(DENSE_RATES) - 1 and not {best - 1, best + 1} <= scores.keys():
+        scores.update({i: score(i) for i in (best - 1, best + 1) if i not in scores})
+        best = max(scores, key=scores.__getitem__)
 
 
 def main() -> None:
@@ -201,8 +214,23 @@ def main() -> None:
     torch.set_num_threads(1)
     records = Records(options.out / f"{NAME}.jsonl")
     with tqdm(unit="run") as progress:
+
+        def once(
+            name: str, config: dict[str, Any], make: Callable[[], dict[str, Any]]
+        ) -> dict[str, Any]:
+            config = {"task": name, **config}
+            progress.set_description(" ".join(map(str, config.values())))
+            if not records.has(config):
+                records.add(config, make())
+            progress.update()
+            return next(row[RESULT] for row in records.rows if row[CONFIG] == config)
+
         for name in options.tasks:
-            run_task(name, records, options.data, options.out, progress)
+            task = TASKS[name]
+            load = cache(partial(task.load, options.data))
+            for seed in task.seeds:
+                figure = options.out / f"{NAME}.png" if (name, seed) == DRAWN else None
+                run_case(task, load, seed, figure, partial(once, name))
     write_text(options.out / f"{NAME}.md", report(records))
     print(f"wrote {options.out / NAME}.md")
 

@@ -36,11 +36,11 @@ def report(records: Records) -> str:
             f"Made by `python -m benchmarks.{NAME} --data DIR` from `{NAME}.jsonl`. "
             + records.provenance(),
             """
-`recommend(model, loader, cross_entropy, target=...)` is asked for learning rate, penalty and steps at depth 3, and its
-advice is taken as it comes, `TargetSparsity` included. Dense: SGD with momentum 0.9, as many steps, the same warm-up
-and cosine, and of the rates in the second table the best by validation. Test accuracy in percent; the sparse
-network as training leaves it, zeros counted over all weight matrices. Allowed: one point below dense, two for
-CIFAR-10.
+`recommend(model, loader, cross_entropy, target=...)` is asked for learning rate, penalty and steps at
+depth 3, and its advice is taken as it comes, `TargetSparsity` included. Dense: SGD with momentum 0.9, as
+many steps, the same warm-up and cosine, and of the rates in the second table the best by validation.
+Test accuracy in percent; the sparse network as training leaves it, zeros over all weight matrices.
+Allowed: one point below dense, two for CIFAR-10.
 """,
             table([*header, "difference", "within"], [_row(case) for case in whole]),
             f"![the trials of the first row]({NAME}.png)\n",
@@ -60,7 +60,8 @@ def _name(case: dict[str, Any]) -> str:
 def _best(case: dict[str, Any]) -> float:
     """Return the dense rate that is best by validation."""
     tried = {lr: r for lr, r in case["dense"].items() if not r["diverged"]}
-    return max(tried, key=lambda lr: tried[lr]["validation"])
+    best: float = max(tried, key=lambda lr: tried[lr]["validation"])
+    return best
 
 
 def _row(case: dict[str, Any]) -> list[str]:

@@ -24,8 +24,7 @@ from dwf_optim.learning_rate import (
 from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
 
-# |weight| that a run without hope does not even come to. `sparsify` with a tolerance takes away what is
-# larger than float32's eps, but little of what is larger than this.
+# |weight| that a run without hope does not even come to: larger ones do something (docs/sparsify.md).
 HOPELESS = 1e-3
 
 
@@ -38,7 +37,7 @@ class RunBudget:
             Adam-type bases, which normalize the penalty away and follow no law.
         steps: Of the whole run, those already taken included.
         steered: Whether `~dwf_optim.TargetSparsity` sets the penalty. It takes the budget that it
-            needs, and ``penalty_needed`` is what that is on average.
+            needs; ``penalty_needed`` is about what that is on average.
     """
 
     groups: Mapping[int, DecayBudget]
@@ -70,7 +69,7 @@ class RunBudget:
             if self.steered and budget.reachable:
                 text = (
                     f"TargetSparsity chooses the penalty, about {budget.penalty_needed:.2g} on average, "
-                    f"and weights without gradient reach its threshold by step {budget.reached_at}"
+                    f"and has its zeros by step {budget.reached_at}"
                 )
             lines.append(f"group {number}: {text}" if len(self.groups) > 1 else text)
         return "\n".join(lines)
@@ -156,7 +155,8 @@ def forecast(
         steps: Still to come.
         every: Steps between two of a learning-rate scheduler: the batches of an epoch, where it goes by
             epochs. Penalty schedulers go by steps.
-        threshold: ``|weight|`` that counts as zero; `TargetSparsity` has its own.
+        threshold: ``|weight|`` that counts as zero; with `TargetSparsity`, which takes away what is not
+            zero yet, 1e-3.
         at_peak: Whether rates start at the highest that the groups know of, which without a
             learning-rate scheduler is more than the run will have.
 
@@ -176,7 +176,7 @@ def forecast(
     stub = _Stub([_copied(group, at_peak) for group in optimizer.param_groups])
     loop = next((s for s in given if isinstance(s, TargetSparsity)), None)
     if loop is not None:
-        threshold = loop.threshold
+        threshold = HOPELESS
         # By then the loop is done; a loop that is late tries as long as the run lasts.
         due = math.ceil(loop.until * loop.total_steps) - loop.last_step
         steps = min(steps, due) if due > 0 else steps

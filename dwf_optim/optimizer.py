@@ -271,7 +271,7 @@ class DWFOptimizer(Optimizer):
             steps: How many more the run takes; those already taken count as well.
             every: Steps between two ``step()`` of a learning-rate scheduler: ``len(loader)``, if it goes
                 by epochs.
-            threshold: ``|weight|`` that counts as zero; `TargetSparsity` has its own.
+            threshold: ``|weight|`` that counts as zero; 1e-3 with `TargetSparsity`.
 
         Returns:
             The budget of each group that has factors; of none for Adam-type bases, which follow no

@@ -182,5 +182,5 @@ def plan(
 
 def round_up(steps: float) -> int:
     """Round up to two digits."""
-    unit = 10 ** max(0, math.floor(math.log10(max(1.0, steps))) - 1)
+    unit = int(10.0 ** max(0, math.floor(math.log10(max(1.0, steps))) - 1))
     return max(10, math.ceil(steps / unit) * unit)
