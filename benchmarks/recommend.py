@@ -54,6 +54,7 @@ class Task:
         load: Loads the data, from the folder of the files.
         batch_size: Samples a step.
         target: Fraction of zeros.
+        steps: Of the runs, where the machine cannot afford what would be advised; None for the advice's.
         seeds: Of the runs: initial weights, order of the data, factors.
     """
 
@@ -61,6 +62,7 @@ class Task:
     load: Callable[[Path], Data]
     batch_size: int
     target: float
+    steps: int | None
     seeds: tuple[int, ...]
 
 
@@ -76,14 +78,16 @@ TASKS = {
         load=lambda folder: load_digits("standard"),
         batch_size=64,
         target=0.95,
+        steps=None,
         seeds=(0, 1, 2),
     ),
-    "lenet5": Task(make=lenet5, load=_images, batch_size=64, target=0.95, seeds=(0,)),
+    "lenet5": Task(make=lenet5, load=_images, batch_size=64, target=0.95, steps=1500, seeds=(0,)),
     "vgg": Task(
         make=small_vgg,
         load=lambda folder: load_cifar10(folder, train=20000, validation=2500, test=10000),
         batch_size=64,
         target=0.9,
+        steps=1500,
         seeds=(0,),
     ),
 }
@@ -94,7 +98,9 @@ def ask(task: Task, data: Data, seed: int) -> Recommendation:
     torch.manual_seed(seed)
     samples = TensorDataset(data.train.inputs, data.train.targets)
     loader = DataLoader(samples, task.batch_size, shuffle=True)
-    return recommend(task.make(seed), loader, F.cross_entropy, target=task.target, seed=seed)
+    return recommend(
+        task.make(seed), loader, F.cross_entropy, target=task.target, steps=task.steps, seed=seed
+    )
 
 
 def batches(split: Split, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -187,7 +193,7 @@ def run_case(
         figure: File for the picture of the trials.
         once: Returns what a run of this configuration gave, or makes it.
     """
-    config = {"seed": seed, "target": task.target}
+    config = {"seed": seed, "target": task.target, "steps": task.steps}
     advice = once({**config, "run": "advice"}, partial(advise, task, load, seed, figure))
     once({**config, "run": "sparse"}, partial(sparse, task, load, seed, advice))
 

@@ -9,15 +9,16 @@ from dwf_optim.learning_rate import LR_WINDOW, BaseKind
 from dwf_optim.recommend.schedule import UNTIL, mean_rate
 from dwf_optim.recommend.trial import Trial, Trials
 
-# |weight| that does nothing any more (docs/sparsify.md), to which the target's share has to shrink.
-NEGLIGIBLE = 1e-3
+# How many times smaller the weights that are to go should become: removing them then changes little.
+SMALLER = 10
 # The rate advised has to work this many times as high too, half way to the next of the usual grid, and
 # for this many times as long: rates near the edge train for a while and then diverge.
 MARGIN, LONGER = 10**0.25, 2
 # A penalty may slow learning by so much: at the end of a trial the loss is at most what it is after
 # this part of a trial without penalty.
 SLOWED = 0.75
-# Penalties are tried by factors of this.
+# Penalties are tried by factors of this, and one rung below the highest that passes is advised: what
+# a trial bears without harm costs accuracy in a whole run (docs/choosing.md: MNIST at 1e-3 and 3e-4).
 RUNG = 10**0.5
 MOST_RUNGS = 6
 # Where the ladder begins: the decay of a trial (nats, by the law of SGD), or lambda itself for bases
@@ -119,20 +120,15 @@ def fall(trial: Trial, control: Trial, law: float | None) -> float:
     return min(max(measured, LEAST_RESPONSE * law), law)
 
 
-def needed_fall(control: Trial) -> float:
-    """Return how far (its logarithm) the weight at the rank has to fall, at least by one."""
-    return max(1.0, math.log(max(control.start, control.end) / NEGLIGIBLE))
-
-
 def plan(
     control: Trial, ladder: Sequence[Trial], falls: Sequence[float], steps: int | None
 ) -> tuple[float, int, list[str]]:
-    r"""Choose penalty and steps so that the weight at the target's rank becomes negligible in time.
+    r"""Choose penalty and steps so that the weight at the target's rank becomes ten times smaller.
 
-    At the highest penalty :math:`\lambda_s` that hardly slows learning, the weight falls by :math:`v`
-    per unit of rate, so that
+    A penalty one rung below the highest that hardly slows learning takes the weight down by :math:`v`
+    (its logarithm) per unit of rate, so that
 
-    .. math:: \ln (q / 10^{-3}) = v \, u \, \bar{r} \, lr \, T
+    .. math:: \ln 10 = v \, u \, \bar{r} \, lr \, T
 
     with :math:`u` the part of the run by which the target is reached and :math:`\bar r` the mean
     of the schedule over it. This gives :math:`T`, or, where the steps are given, the speed that it
@@ -152,32 +148,31 @@ def plan(
     """
     harmless = [i for i, trial in enumerate(ladder) if not slows(trial, control)]
     index = harmless[-1] if harmless else 0
-    safe, limit = ladder[index], ladder[index + 1] if index + 1 < len(ladder) else None
-    speed = falls[index] / safe.travelled
-    need = needed_fall(control)
-    reach = control.lr * mean_rate() * UNTIL
-    least = need / (speed * reach)
-    shown = f"{float(f'{safe.penalty:.2g}'):g}"
-    what = "the highest tried that hardly slows learning" if harmless else "the lowest tried"
-    if steps is None:
-        steps, penalty = round_up(least), safe.penalty
-        why = f"{shown}: {what}" + ("" if limit is None else f"; {limit.penalty:.2g} does")
-    else:
-        penalty = safe.penalty * least / steps
+    highest, limit = ladder[index], ladder[index + 1] if index + 1 < len(ladder) else None
+    penalty = highest.penalty / RUNG
+    speed = falls[index] / RUNG / highest.travelled
+    least = math.log(SMALLER) / (speed * control.lr * mean_rate() * UNTIL)
+    found = round_up(least)
+    why = f"a third of {highest.penalty:.2g}, " + (
+        "the highest tried that hardly slows learning"
+        if harmless
+        else "the lowest tried, which slows it"
+    )
+    if steps is not None:
+        penalty *= least / steps
         if limit is not None and penalty > limit.penalty:
             raise ValueError(
-                f"{steps} steps are too few: to bring the weights in question to zero takes a penalty "
-                f"of {penalty:.2g}, and {limit.penalty:.2g} already keeps the network from learning. "
-                f"Take {round_up(least)} steps, a higher lr if there is one, or a lower target"
+                f"{steps} steps are too few: to make the weights in question {SMALLER} times smaller "
+                f"takes a penalty of {penalty:.2g}, and {limit.penalty:.2g} already keeps the network "
+                f"from learning. Take {found} steps, a higher lr if there is one, or a lower target"
             )
-        why = f"what it takes in {steps} steps; {shown} is {what}"
+        why = f"what {steps} steps take; for {found} it would be {highest.penalty / RUNG:.2g}, {why}"
     reasons = [
         why,
-        f"at penalty {shown} the weight at the target's rank shrinks {math.exp(falls[index]):.2g} times "
-        f"in {safe.planned} steps, and has to shrink {math.exp(need):.0f} times in {UNTIL:.0%} of the "
-        f"run: {round_up(least)} steps",
+        f"at {highest.penalty:.2g} the weight at the target's rank shrinks {math.exp(falls[index]):.2g} "
+        f"times in {highest.planned} steps, and has to shrink {SMALLER} times in {UNTIL:.0%} of the run",
     ]
-    return penalty, steps, reasons
+    return penalty, found if steps is None else steps, reasons
 
 
 def round_up(steps: float) -> int:
