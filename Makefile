@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 WHEELS ?= $(HOME)/.cache/dwf-optim/wheels
 # Compilers that run at once in that build; each one takes 1 to 2 GB
 MAX_JOBS ?= 2
-BENCHMARKS := lr_window mnist step iteration storage near_zero linear conv engine onnx serving recommend
+BENCHMARKS := lr_window mnist layer_policies step iteration monitor storage near_zero linear conv engine onnx serving recommend
 target := $(BENCHMARKS)
 
 VENV := .venv

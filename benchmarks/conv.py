@@ -20,6 +20,7 @@ from torch import nn
 from benchmarks.cells import run_cells
 from benchmarks.conv_report import JUDGED, write_report
 from benchmarks.dense_runtimes import dense_runtimes
+from benchmarks.roofline import probes, with_roofline
 from inference.graph import Conv2d, Graph
 from inference.native import instruction_sets, lower
 from inference.turns import medians_of_bursts
@@ -46,6 +47,8 @@ LAYERS = {
 }
 ZEROS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.5, 0.7, 0.0)
 BATCHES = (1, 16)
+# torch.compile takes seconds to compile, and knows nothing of zeros.
+COMPILED_AT = 0.95
 # Sums of thousands of products in float32, in another order.
 TOLERANCE = 1e-5
 
@@ -94,7 +97,7 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
         seconds: How long to go on.
 
     Returns:
-        Median microseconds of every way.
+        Median microseconds of every way, and of the roofline.
 
     Raises:
         ArithmeticError: If an output is not torch's.
@@ -105,7 +108,7 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, layer.inputs, layer.size, layer.size), np.float32)
     ways: dict[str, Callable[[], Any]] = {}
-    for name, call in dense_runtimes(conv, x).items():
+    for name, call in dense_runtimes(conv, x, compiled=config["zeros"] == COMPILED_AT).items():
         ways[name] = partial(call, x)
     expected = np.array(ways["torch"]())
     sets = [name for name in instruction_sets() if name != "baseline"] or ["baseline"]
@@ -116,7 +119,16 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
         error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
         if not error <= TOLERANCE:
             raise ArithmeticError(f"{name} is off by {error:.1e} at {config}")
-    return {name: 1e6 * taken for name, taken in medians_of_bursts(ways, seconds).items()}
+    moved = sum(native(conv, layer, "sparse", sets[-1]).bytes) + x.nbytes + expected.nbytes
+    times = medians_of_bursts({**ways, **probes(moved)}, seconds)
+    return {name: 1e6 * taken for name, taken in with_roofline(times, _products(conv, x), moved).items()}
+
+
+def _products(conv: nn.Conv2d, x: np.ndarray) -> float:
+    """Count multiplications by weights that are not zero, and not with padding."""
+    ones, mask = torch.ones(x.shape), (conv.weight != 0).float()
+    with torch.no_grad():
+        return float(nn.functional.conv2d(ones, mask, None, conv.stride, conv.padding).double().sum())
 
 
 def _bound(program: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], np.ndarray]:

@@ -1,4 +1,4 @@
-"""The dense runtimes that sparse inference is measured against, one thread each, from NumPy to NumPy."""
+"""The dense runtimes that sparse inference is measured against, from NumPy to NumPy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from torch import nn
 Array = np.ndarray
 Call = Callable[[Array], Array]
 
+TORCH_COMPILE = "torch.compile"
 
-def torch_eager(model: nn.Module) -> Call:
-    """Run a model by torch."""
+
+def torch_eager(model: Callable[[torch.Tensor], torch.Tensor]) -> Call:
+    """Run a model by torch, on as many threads as torch has."""
 
     def call(x: Array) -> Array:
         with torch.inference_mode():
-            y: torch.Tensor = model(torch.from_numpy(x))
-            return y.numpy()
+            return model(torch.from_numpy(x)).numpy()
 
     return call
 
@@ -66,10 +67,22 @@ def open_vino(model: nn.Module, example: Array, threads: int = 1) -> Call:
     return lambda x: request.infer([x], share_inputs=True, share_outputs=True)[0]
 
 
-def dense_runtimes(model: nn.Module, example: Array) -> dict[str, Call]:
-    """Build all of them, by name."""
-    return {
+def dense_runtimes(
+    model: nn.Module, example: Array, *, threads: int = 1, compiled: bool = False
+) -> dict[str, Call]:
+    """Build all of them, by name.
+
+    Args:
+        model: In eval mode.
+        example: Of the batch size to be measured.
+        threads: Of each; torch's are those of the whole process, which is up to the caller.
+        compiled: Whether `TORCH_COMPILE` is among them, which takes seconds to minutes to compile.
+    """
+    runtimes = {
         "torch": torch_eager(model),
-        "onnxruntime": onnx_runtime(model, example),
-        "OpenVINO": open_vino(model, example),
+        "onnxruntime": onnx_runtime(model, example, threads),
+        "OpenVINO": open_vino(model, example, threads),
     }
+    if compiled:
+        runtimes[TORCH_COMPILE] = torch_eager(torch.compile(model, dynamic=False))
+    return runtimes

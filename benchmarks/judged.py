@@ -6,16 +6,30 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from benchmarks.dense_runtimes import TORCH_COMPILE
 from benchmarks.records import CONFIG, RESULT, Records, table
+from benchmarks.roofline import ROOFLINE
 
-DENSE = ("torch", "onnxruntime", "OpenVINO")
+# Where the last one was measured.
+DENSE = ("torch", "onnxruntime", "OpenVINO", TORCH_COMPILE)
 SETS = ("avx512", "avx2")
 AVX512, AVX2 = (f"sparse {name}" for name in SETS)
 BREAK_EVEN = 0.6
+# Shares of zeros that training reaches.
+REACHED = (0.9, 0.95, 0.98, 0.99)
+ROOFLINE_TEXT = """
+## Of the roofline
+
+The least time that this machine could take at that moment is the larger of two: what the products with
+weights that are not zero take at the rate of a dense 512x512x512 product in torch, and what reading
+packed weights, input and output takes at the rate of `torch.dot`; both were timed in turns with the
+rest. More than 1 says that a kernel reads faster than `torch.dot`, which is no limit of the memory's.
+The part of that speed which the sparse AVX-512 kernel reaches, geometric means over the same layers:
+"""
 
 
 class Limit(NamedTuple):
@@ -85,6 +99,25 @@ class Judged:
             rows.append([layer, *cells])
         return table(["layer", *(f"{share:g}" for share in shares)], rows)
 
+    def of_roofline(self, way: str) -> str:
+        """Return a table of the part of the roofline's speed that a way reaches, by batch and zeros."""
+        shares = sorted({share for batch in self.batches() for share in self.shares(batch)})
+        rows = []
+        for batch in self.batches():
+            pairs = [(self.mean(batch, z, way), self.mean(batch, z, ROOFLINE)) for z in shares]
+            cells = ["" if a is None or b is None else f"{a / b:.2f}" for a, b in pairs]
+            rows.append([str(batch), *cells])
+        return table(["batch", *(f"{share:g}" for share in shares)], rows)
+
+    def others(self, ways: Mapping[str, str], batches: Iterable[int]) -> str:
+        """Return a table of ways, by the names to print, at the shares of zeros that are reached."""
+        rows = [
+            [str(batch), name, *(ratio(self.mean(batch, zeros, way)) for zeros in REACHED)]
+            for batch in batches
+            for name, way in ways.items()
+        ]
+        return table(["batch", "way", *(f"{zeros:g}" for zeros in REACHED)], rows)
+
     def csv(self) -> str:
         """Return all times and speed-ups."""
         text = io.StringIO()
@@ -109,7 +142,7 @@ class Judged:
 
 def speed_up(result: dict[str, Any], way: str) -> float:
     """Return how many times as fast as the fastest dense runtime a way is."""
-    return float(min(result[name] for name in DENSE) / result[way])
+    return float(min(result[name] for name in DENSE if name in result) / result[way])
 
 
 def ratio(value: float | None) -> str:

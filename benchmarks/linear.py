@@ -21,6 +21,7 @@ from benchmarks.cells import run_cells
 from benchmarks.csr_runtimes import BACKENDS, csr_runtime
 from benchmarks.dense_runtimes import dense_runtimes
 from benchmarks.linear_report import LENET, OWN_LAYOUT, write_report
+from benchmarks.roofline import probes, with_roofline
 from inference.graph import Activation, Graph, Linear
 from inference.native import instruction_sets, lower
 from inference.turns import medians_of_bursts
@@ -39,6 +40,8 @@ ZEROS = (0.9, 0.95, 0.98, 0.99, 0.5, 0.6, 0.7, 0.8, 0.998)
 BATCHES = (1, 64, 8, 256)
 # Where the products of other libraries are measured too: elsewhere they take long to lose.
 CSR_FROM, CSR_BATCHES = 0.9, (1, 64)
+# torch.compile takes seconds to compile, and knows nothing of zeros.
+COMPILED_AT, COMPILED_BATCHES = 0.95, (1, 64)
 # Sums of thousands of products in float32, in another order.
 TOLERANCE = 1e-5
 ALIGNMENT = 64
@@ -100,7 +103,7 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
         seconds: How long to go on.
 
     Returns:
-        Median microseconds of every way.
+        Median microseconds of every way, and of the roofline.
 
     Raises:
         ArithmeticError: If an output is not torch's.
@@ -112,7 +115,8 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
     assert isinstance(first, nn.Linear)
     x = np.random.default_rng(0).standard_normal((batch, first.in_features), np.float32)
     ways: dict[str, Callable[[], Any]] = {}
-    for name, call in dense_runtimes(model, x).items():
+    compiled = config["zeros"] == COMPILED_AT and batch in COMPILED_BATCHES
+    for name, call in dense_runtimes(model, x, compiled=compiled).items():
         ways[name] = functools.partial(call, x)
     expected = np.array(ways["torch"]())
     if config["zeros"] >= CSR_FROM and batch in CSR_BATCHES:
@@ -129,7 +133,11 @@ def measure(config: dict[str, Any], seconds: float) -> dict[str, Any]:
         error = np.linalg.norm(np.array(run()) - expected) / np.linalg.norm(expected)
         if not error <= TOLERANCE:
             raise ArithmeticError(f"{name} is off by {error:.1e} at {config}")
-    return {name: 1e6 * taken for name, taken in medians_of_bursts(timed, seconds).items()}
+    weights = [part.weight for part in model if isinstance(part, nn.Linear)]
+    products = batch * sum(int(weight.count_nonzero()) for weight in weights)
+    moved = sum(native(model, "sparse", sets[-1]).bytes) + x.nbytes + expected.nbytes
+    times = medians_of_bursts({**timed, **probes(moved)}, seconds)
+    return {name: 1e6 * taken for name, taken in with_roofline(times, products, moved).items()}
 
 
 def _rows(program: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], np.ndarray]:

@@ -16,17 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 import inference
 from benchmarks.data import add_data_argument
-from benchmarks.networks import NETWORKS, prune_
 from benchmarks.records import CONFIG, RESULT, RESULTS, Records, table, write_text
-from benchmarks.trained import FEATURES, trained
+from benchmarks.trained import AS_TRAINED, network
 from inference.onnx import compare
 
-TRAINED = "lenet_300_100, trained"
 SETS = ("lenet_300_100", "lenet_5", "mobilenet", "transformer_encoder")
 ZEROS = (0.98, 0.99, 0.95)
 BATCHES = (1, 64)
@@ -44,7 +41,7 @@ TOLERANCE = 1e-5
 def configurations() -> list[dict[str, Any]]:
     """List all, so that what is judged comes first."""
     pruned = [{"network": name, "zeros": zeros} for name, zeros in itertools.product(SETS, ZEROS)]
-    return [{"network": TRAINED, "zeros": "as trained"}, *pruned]
+    return [{"network": SETS[0], "zeros": AS_TRAINED}, *pruned]
 
 
 def measure(config: dict[str, Any], data: Path, seconds: float) -> dict[str, Any]:
@@ -63,13 +60,7 @@ def measure(config: dict[str, Any], data: Path, seconds: float) -> dict[str, Any
         ArithmeticError: If an output is not that of the model in float64.
     """
     torch.set_num_threads(1)
-    model: nn.Module
-    shape: tuple[int, ...]
-    if config["network"] == TRAINED:
-        model, shape = trained("lenet_300_100", data), (FEATURES,)
-    else:
-        build, shape = NETWORKS[config["network"]]
-        model = prune_(build(0), config["zeros"])
+    model, shape = network(config["network"], config["zeros"], data)
     example = torch.randn(max(BATCHES), *shape, generator=torch.Generator().manual_seed(0))
     rows = compare(model, example, batch_sizes=BATCHES, seconds=seconds)
     for row in rows:
@@ -130,7 +121,7 @@ def report(records: Records) -> str:
             """
 onnxruntime on one thread, all ways in turns in one process, medians over turns of 2 ms of calls after
 one that is not timed; from NumPy to NumPy. "engine" is `inference.compile(plan="static")` in Python, and
-its bytes are those of the artifact. "trained" is LeNet-300-100 as DWF trained it on MNIST (depth 3,
+its bytes are those of the artifact. "as trained" is LeNet-300-100 as DWF trained it on MNIST (depth 3,
 penalty 2e-4, `benchmarks.trained`); the other networks have random weights (magnitudes pruned to the
 share of zeros), which says nothing of accuracy and little of dead units: trained networks have more of
 them. Errors are shares of the largest output.
@@ -144,8 +135,7 @@ them. Errors are shares of the largest output.
 def _verdict(
     config: dict[str, Any], name: str, gains: dict[int, float], shrinkage: float, of_formula: float
 ) -> str:
-    judged = config["network"] == SETS[0] and config["zeros"] >= ZEROS[0]
-    if not judged and config["network"] != TRAINED:
+    if config["network"] != SETS[0] or config["zeros"] not in (AS_TRAINED, *ZEROS[:2]):
         return ""
     goals = [
         (f"{limit:g}x at batch {size}", gains[size] >= limit)

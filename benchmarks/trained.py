@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from benchmarks import networks as zoo
 from benchmarks.data import Data, add_data_argument, load_mnist
 from benchmarks.models import LENET_300_100, lenet5, mlp
 from benchmarks.training import accuracy, compression, train
@@ -25,6 +26,8 @@ NETWORKS: dict[str, Callable[[int], nn.Sequential]] = {
     "lenet_5": lambda seed: nn.Sequential(nn.Unflatten(1, (1, 28, 28)), *lenet5(seed)),
 }
 FEATURES = 784
+# What tables have for the share of zeros.
+AS_TRAINED = "as trained"
 # As in results/storage.md: sparser than 90 with LeNet-300-100.
 LR, MOMENTUM, DEPTH, PENALTY = 0.1, 0.9, 3, 2e-4
 EPOCHS, BATCH_SIZE, TOLERANCE = 20, 128, 0.002
@@ -56,6 +59,23 @@ def trained(name: str, data: Path, folder: Path = FOLDER) -> nn.Sequential:
         f"{name}: test accuracy {accuracy(model, split.test):.4f}, compression {compression(model):.1f}"
     )
     return model.eval()
+
+
+def network(name: str, zeros: float | str, data: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return a network as DWF trained it, or one of the zoo with random weights.
+
+    Args:
+        name: In `NETWORKS`, or in that of `benchmarks.networks`.
+        zeros: `AS_TRAINED`, or the share of weights that are made zero.
+        data: Folder of MNIST.
+
+    Returns:
+        The network in eval mode, and the shape of one example.
+    """
+    if zeros == AS_TRAINED:
+        return trained(name, data), (FEATURES,)
+    build, shape = zoo.NETWORKS[name]
+    return zoo.prune_(build(0), float(zeros)), shape
 
 
 def _fit(model: nn.Sequential, data: Data) -> None:

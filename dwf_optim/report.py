@@ -44,12 +44,15 @@ class LayerReport(_Counted):
         shape: The tensor's.
         total: Number of weights.
         nonzero: Number of weights that are not zero.
+        protected: How many of those the rule would have set to zero, and a floor
+            (``min_nonzero_per_unit``, ``min_density``) has kept.
     """
 
     name: str
     shape: tuple[int, ...]
     total: int
     nonzero: int
+    protected: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ class SparsityReport(_Counted):
         """Number of weights that are not zero."""
         return sum(layer.nonzero for layer in self.layers)
 
+    @property
+    def protected(self) -> int:
+        """Number of weights that a floor has kept."""
+        return sum(layer.protected for layer in self.layers)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; a compression ratio of infinity is None."""
         return {
@@ -85,8 +93,14 @@ class SparsityReport(_Counted):
             "threshold": self.threshold,
             "metric_before": self.metric_before,
             "metric_after": self.metric_after,
+            "protected": self.protected,
             "layers": [
-                {"name": layer.name, "shape": list(layer.shape), **layer._counts()}
+                {
+                    "name": layer.name,
+                    "shape": list(layer.shape),
+                    **layer._counts(),
+                    "protected": layer.protected,
+                }
                 for layer in self.layers
             ],
         }
@@ -110,6 +124,12 @@ class SparsityReport(_Counted):
         rule = "-" * len(line(header))
         lines = [line(header), rule, *map(line, rows[:-1]), rule, line(rows[-1])]
         lines.append(f"threshold {self.threshold:.3g}")
+        spared = [f"{layer.protected:,} of {layer.name}" for layer in self.layers if layer.protected]
+        if spared:
+            lines.append(f"kept by min_nonzero_per_unit or min_density: {', '.join(spared)}")
+        empty = [layer.name for layer in self.layers if layer.total and not layer.nonzero]
+        if empty:
+            lines.append(f"empty, so that nothing passes: {', '.join(empty)}")
         if self.metric_before is not None and self.metric_after is not None:
             lines.append(f"metric {self.metric_before:.6g} -> {self.metric_after:.6g}")
         return "\n".join(lines)

@@ -16,6 +16,7 @@ from dwf_optim.groups import factorizable
 from dwf_optim.learning_rate import FLOAT32_EPS
 from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
+from dwf_optim.protection import PerLayer, floors, protected
 from dwf_optim.report import LayerReport, SparsityReport
 from dwf_optim.sharding import cut, local, whole
 from dwf_optim.unwrap import unwrap
@@ -34,6 +35,8 @@ def sparsify(
     sparsity: float | None = None,
     tolerance: float | None = None,
     evaluate: Evaluate | None = None,
+    min_nonzero_per_unit: PerLayer = 0,
+    min_density: PerLayer = 0.0,
     progress: bool = True,
 ) -> SparsityReport:
     """Set small weights to exactly zero, by one of three rules.
@@ -53,15 +56,20 @@ def sparsify(
         tolerance: Most that the metric may lose, >= 0.
         evaluate: ``evaluate(model) -> float``, higher is better. Required with ``tolerance``;
             otherwise only reported.
+        min_nonzero_per_unit: Weights that every output unit (first dimension: neuron, filter) keeps at
+            least, its largest, whatever the rule says. One number for all layers, or numbers by
+            parameter name, as ``{"4.weight": 1}`` for a last layer; others then have 0.
+        min_density: Fraction of its weights that a layer keeps at least, given likewise.
         progress: Whether the bisection shows a progress bar.
 
     Returns:
-        A report; ``str(report)`` is a table.
+        A report; ``str(report)`` is a table. It says how many weights the last two have kept.
 
     Raises:
         TypeError: If ``optimizer`` is not a `DWFOptimizer`.
         ValueError: If more than one rule is given, a number is out of range, ``evaluate`` is missing
-            or returns NaN, or nothing is factorized. The weights are then as they were.
+            or returns NaN, nothing is factorized, or ``sparsity`` asks for weights that are to be kept.
+            The weights are then as they were.
     """
     _check(threshold, sparsity, tolerance, evaluate)
     if optimizer is not None:
@@ -75,14 +83,18 @@ def sparsify(
                 f"{name} holds NaN: the training diverged, so there is nothing to sparsify; train with "
                 "a smaller lr"
             )
+    least = floors(weights, min_nonzero_per_unit, min_density)
+    kept = [protected(whole(weight), least[name]) for name, weight in weights.items()]
+    ranking = None if sparsity is None and tolerance is None else _Ranking(tensors, kept)
+    count = 0 if ranking is None or sparsity is None else ranking.count_of(sparsity)
     before = None if evaluate is None else _score(evaluate, model)
-    if sparsity is not None:
-        masks, limit = _Ranking(tensors).smallest(math.ceil(sparsity * _count(tensors) - 1e-9))
-    elif tolerance is not None and evaluate is not None and before is not None:
-        masks, limit = _bisect(model, tensors, evaluate, before - tolerance, progress)
+    if ranking is not None:
+        if tolerance is not None and evaluate is not None and before is not None:
+            count = _bisect(model, tensors, ranking, evaluate, before - tolerance, progress)
+        masks, limit = ranking.smallest(count)
     else:
         limit = FLOAT32_EPS if threshold is None else float(threshold)
-        masks = [whole(w).abs() <= limit for w in tensors]
+        masks = [(whole(w).abs() <= limit) & ~keep for w, keep in zip(tensors, kept, strict=True)]
         if optimizer is not None and not any(bool(mask.any()) for mask in masks):
             _warn_if_hopeless(optimizer, limit)
     after = None
@@ -90,14 +102,17 @@ def sparsify(
         # Before anything is committed, because a user's function may fail.
         with _masked(tensors, masks):
             after = _score(evaluate, model)
+    spared = [
+        int((keep & (whole(w).abs() <= limit)).sum()) for w, keep in zip(tensors, kept, strict=True)
+    ]
     for weight, mask in zip(tensors, masks, strict=True):
         if optimizer is None:
             local(weight).masked_fill_(cut(mask, weight), 0)
         else:
             optimizer.zero_(weight, mask)
     layers = tuple(
-        LayerReport(name, tuple(w.shape), w.numel(), int(torch.count_nonzero(whole(w))))
-        for name, w in weights.items()
+        LayerReport(name, tuple(w.shape), w.numel(), int(torch.count_nonzero(whole(w))), number)
+        for (name, w), number in zip(weights.items(), spared, strict=True)
     )
     report = SparsityReport(layers, limit, before, after)
     logger.info("sparsify: %d of %d weights left", report.nonzero, report.total)
@@ -141,10 +156,6 @@ def _weights(model: nn.Module, optimizer: DWFOptimizer | None) -> dict[str, Tens
     return weights
 
 
-def _count(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors)
-
-
 def _score(evaluate: Evaluate, model: nn.Module) -> float:
     value = float(evaluate(model))
     if math.isnan(value):
@@ -155,20 +166,45 @@ def _score(evaluate: Evaluate, model: nn.Module) -> float:
 
 
 class _Ranking:
-    """All weights in order of magnitude; ties by position, so that every count can be met."""
+    """All weights in order of magnitude; ties by position, so that every count can be met.
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
+    Args:
+        tensors: The weights.
+        kept: Masks of those that come last whatever their magnitude.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
         self.shapes = [tensor.shape for tensor in tensors]
         self.devices = [tensor.device for tensor in tensors]
-        sizes = [whole(tensor.detach()).abs().flatten().cpu() for tensor in tensors]
+        sizes = [
+            whole(tensor.detach()).abs().masked_fill(keep, math.inf).flatten().cpu()
+            for tensor, keep in zip(tensors, kept, strict=True)
+        ]
         ordered, order = torch.cat(sizes).sort(stable=True)
         self.ordered = ordered
         self.ranks = torch.empty_like(order)
         self.ranks[order] = torch.arange(len(order))
+        self.kept = sum(int(keep.sum()) for keep in kept)
 
     def zeros(self) -> int:
         """Count the weights that are zero already."""
         return int((self.ordered == 0).sum())
+
+    def count_of(self, sparsity: float) -> int:
+        """Return the number of zeros that a sparsity means.
+
+        Raises:
+            ValueError: If so many may not become zero.
+        """
+        total = len(self.ordered)
+        count, most = math.ceil(sparsity * total - 1e-9), total - self.kept
+        if count > most:
+            raise ValueError(
+                f"sparsity={sparsity} leaves {total - count} of {total} weights, and "
+                f"min_nonzero_per_unit and min_density keep {self.kept}: ask for at most "
+                f"{math.floor(1e6 * most / total) / 1e6}, or keep fewer"
+            )
+        return count
 
     def smallest(self, count: int) -> tuple[list[Tensor], float]:
         """Return masks of the ``count`` smallest weights, and the magnitude of the largest of them."""
@@ -181,15 +217,21 @@ class _Ranking:
 
 
 def _bisect(
-    model: nn.Module, tensors: Sequence[Tensor], evaluate: Evaluate, least: float, progress: bool
-) -> tuple[list[Tensor], float]:
+    model: nn.Module,
+    tensors: Sequence[Tensor],
+    ranking: _Ranking,
+    evaluate: Evaluate,
+    least: float,
+    progress: bool,
+) -> int:
     """Find the largest count of smallest weights without which the metric is at least ``least``.
 
     The metric need not fall monotonically; what is found is then one of its crossings, and the
     count returned was itself evaluated as good enough.
     """
-    ranking = _Ranking(tensors)
-    good, bad = ranking.zeros(), len(ranking.ordered)
+    total = len(ranking.ordered)
+    # Without weights to keep, no weight at all is taken for bad unseen.
+    good, bad = ranking.zeros(), min(total, total - ranking.kept + 1)
     with tqdm(
         total=max(1, bad - good).bit_length(), desc="sparsify", unit="eval", disable=not progress
     ) as bar:
@@ -202,9 +244,9 @@ def _bisect(
                 good = count
             else:
                 bad = count
-            bar.set_postfix(zeros=f"{good / len(ranking.ordered):.2%}", metric=f"{value:.4g}")
+            bar.set_postfix(zeros=f"{good / total:.2%}", metric=f"{value:.4g}")
             bar.update()
-    return ranking.smallest(good)
+    return good
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 The package knows nothing of the optimizer: it reads plain dense ``torch`` weights. `compile` makes a
 model that skips its zeros, in one native call, exactly; `SparseModel.save` and `load` keep it in one
-small file, `save_state` and `load_state` weights alone; `export_onnx` writes it for onnxruntime. It also
+small file, `save_state` and `load_state` weights alone; `export_onnx` writes it for onnxruntime.
+`shrink` makes a smaller dense model where whole filters, neurons or heads are zero. The package also
 converts weights to and from CSR (`to_csr`, `from_csr`), and has modules with CSR weights that other
 libraries compute (`sparse_modules`).
 """
@@ -16,6 +17,7 @@ from inference.engine import SparseModel
 from inference.formats import CSRWeights, from_csr, to_csr
 from inference.modules import SparseConv2d, SparseLinear, sparse_modules
 from inference.plan import Choice, Plan
+from inference.shrinking.shrink import shrink, shrink_with_report
 
 if TYPE_CHECKING:
     from inference.onnx import export_onnx
@@ -33,6 +35,8 @@ __all__ = [
     "load",
     "load_state",
     "save_state",
+    "shrink",
+    "shrink_with_report",
     "sparse_modules",
     "to_csr",
 ]

@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from inference.capture import evaluating
 from inference.certificate import Certificate, Comparison
+from inference.exact import without_fused_attention
 from inference.graph import Graph, TorchOp
 from inference.interpret import run, to_dtype
 from inference.measure import repeat
@@ -127,17 +128,11 @@ def _call(model: nn.Module, inputs: Tensors) -> list[Tensor]:
     """Run a model in float32 on the CPU."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     converted = {name: _in_float32(tensor) for name, tensor in tensors.items()}
-    # The fused kernels of torch's encoder leave out what is masked, and are not captured.
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with evaluating(model):
-            if all(tensors[name].data_ptr() == tensor.data_ptr() for name, tensor in converted.items()):
-                made = model(*inputs)
-            else:
-                made = functional_call(model, converted, tuple(inputs))
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+    with without_fused_attention(), evaluating(model):
+        if all(tensors[name].data_ptr() == tensor.data_ptr() for name, tensor in converted.items()):
+            made = model(*inputs)
+        else:
+            made = functional_call(model, converted, tuple(inputs))
     return _floats([made] if isinstance(made, Tensor) else made)
 
 

@@ -99,7 +99,7 @@ def certify(
     """
     if len(before.inputs) != len(after.inputs) or len(before.outputs) != len(after.outputs):
         raise ValueError("the graphs differ in the number of their inputs or outputs")
-    batches = [*_random_batches(before, seed), *(inputs or ())]
+    batches = [*random_batches(before, seed), *(inputs or ())]
     if not batches:
         raise ValueError("random inputs cannot be drawn for this graph; pass inputs")
     before, after = to_dtype(before, torch.float64), to_dtype(after, torch.float64)
@@ -110,14 +110,16 @@ def certify(
     return comparison.certificate
 
 
-def _apart(first: Tensor, second: Tensor) -> Tensor:
-    """Return the differences in float64; what is equal, NaN and inf included, has none."""
-    first, second = first.double(), second.double()
-    same = (first == second) | (first.isnan() & second.isnan())
-    return (first - second).abs().where(~same, 0).nan_to_num(torch.inf, torch.inf)
+def random_batches(graph: Graph, seed: int) -> Iterator[list[Tensor]]:
+    """Draw inputs for a graph.
 
+    Args:
+        graph: None are drawn if an input of it is not a floating-point tensor of known shape.
+        seed: Of the numbers.
 
-def _random_batches(graph: Graph, seed: int) -> Iterator[list[Tensor]]:
+    Returns:
+        Batches in float64: standard normal, ten times that, uniform in [0, 1), and zeros.
+    """
     shapes = [shape for name in graph.inputs if (shape := graph.shapes[name]) is not None]
     if len(shapes) < len(graph.inputs):
         return
@@ -128,3 +130,10 @@ def _random_batches(graph: Graph, seed: int) -> Iterator[list[Tensor]]:
         ]
     yield [torch.rand(EXAMPLES, *s, generator=generator, dtype=torch.float64) for s in shapes]
     yield [torch.zeros(EXAMPLES, *s, dtype=torch.float64) for s in shapes]
+
+
+def _apart(first: Tensor, second: Tensor) -> Tensor:
+    """Return the differences in float64; what is equal, NaN and inf included, has none."""
+    first, second = first.double(), second.double()
+    same = (first == second) | (first.isnan() & second.isnan())
+    return (first - second).abs().where(~same, 0).nan_to_num(torch.inf, torch.inf)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,17 @@ def in_float64(model: nn.Module | Graph) -> Callable[[Sequence[Tensor]], list[Te
         return [made] if isinstance(made, Tensor) else list(made)
 
     return call
+
+
+@contextmanager
+def without_fused_attention() -> Iterator[None]:
+    """Keep torch from its one operator for a whole encoder layer, which leaves out what is masked."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _wide(inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -38,7 +38,7 @@ def fuse(graph: Graph) -> Graph:
         The graph that computes the same.
     """
     graph = drop_unread(graph)
-    made = [_affine(node) if isinstance(node, BatchNorm) else node for node in graph.nodes]
+    made = [as_affine(node) if isinstance(node, BatchNorm) else node for node in graph.nodes]
     graph = graph.with_nodes(made, graph.shapes)
     readers = Counter(graph.outputs)
     readers.update(name for node in graph.nodes for name in node.inputs)
@@ -78,8 +78,12 @@ def drop_unread(graph: Graph) -> Graph:
     return graph.with_nodes(kept[::-1], graph.shapes)
 
 
-def _affine(norm: BatchNorm) -> Affine:
-    """Return a BatchNorm as a scale and a shift, in float64."""
+def as_affine(norm: BatchNorm) -> Affine:
+    """Return a BatchNorm as a scale and a shift, in float64.
+
+    Args:
+        norm: As traced.
+    """
     scale = (norm.var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()

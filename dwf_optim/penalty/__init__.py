@@ -1,5 +1,6 @@
-"""Penalty over time: warm-up, and a closed loop to a target sparsity."""
+"""Penalty over time and layers: warm-up, a closed loop to a target sparsity, shares, a guard."""
 
+from dwf_optim.penalty.guard import LayerGuard
 from dwf_optim.penalty.schedule import (
     ConstantPenalty,
     LambdaPenalty,
@@ -8,4 +9,11 @@ from dwf_optim.penalty.schedule import (
 )
 from dwf_optim.penalty.target import TargetSparsity
 
-__all__ = ["ConstantPenalty", "LambdaPenalty", "PenaltyScheduler", "PenaltyWarmup", "TargetSparsity"]
+__all__ = [
+    "ConstantPenalty",
+    "LambdaPenalty",
+    "LayerGuard",
+    "PenaltyScheduler",
+    "PenaltyWarmup",
+    "TargetSparsity",
+]

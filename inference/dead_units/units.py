@@ -1,14 +1,14 @@
 """Units of a graph's values, features or channels, and which of them can only go together.
 
 Every value has one dimension along which it can be made smaller: the last one where a Linear makes it,
-    the first
-where a Conv2d does. A sum ties unit ``i`` of both terms and of the result, a Reshape ties a channel to
-all features that it covers. Units that are tied are kept if one of them is needed.
+the first where a Conv2d does. A sum ties unit ``i`` of both terms and of the result, a Reshape ties a
+channel to all features that it covers. Units that are tied are kept if one of them is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -45,27 +45,32 @@ class Units(NamedTuple):
         axes: The dimension of each value that has units, without the batch.
         bundles: For each value, the number of the bundle that each unit belongs to; a bundle goes whole.
         ties: For the output of each node that ties: input, units of the input, units of the output.
-        whole: Values that have to stay as they are: inputs, outputs, and what is read or made along
-            another dimension or by torch.
+        whole: Values that have to stay as they are, and why: inputs, outputs, and what is read or made
+            along another dimension or by torch.
     """
 
     axes: dict[str, int]
     bundles: dict[str, Tensor]
     ties: dict[str, list[Tie]]
-    whole: frozenset[str]
+    whole: dict[str, str]
 
 
-def find_units(graph: Graph) -> Units:
+def find_units(graph: Graph, pinned: Mapping[str, str] = MappingProxyType({})) -> Units:
     """Find the units of all values.
 
     Args:
         graph: Any graph.
+        pinned: Further values that have to stay whole, and why.
 
     Returns:
         The units.
     """
     axes: dict[str, int] = {}
-    whole = {*graph.inputs, *graph.outputs}
+    whole = {
+        **pinned,
+        **dict.fromkeys(graph.inputs, "input of the model"),
+        **dict.fromkeys(graph.outputs, "output of the model"),
+    }
     for name in graph.inputs:
         _set_axis(graph, axes, name, _wanted_axis(graph, name))
     ties: dict[str, list[Tie]] = {}
@@ -73,14 +78,17 @@ def find_units(graph: Graph) -> Units:
         _set_axis(graph, axes, node.output, _axis(graph, axes, node))
         if isinstance(node, Linear | Conv2d):
             if not reads_units(graph, axes, node):
-                whole.add(node.inputs[0])
+                whole.setdefault(node.inputs[0], f"{node.name!r} reads them along another dimension")
             continue
         found = _ties(graph, axes, node)
         if found is None:
-            whole.update((*node.inputs, node.output))
+            what = node.target if isinstance(node, TorchOp) else type(node).__name__
+            for name in (*node.inputs, node.output):
+                whole.setdefault(name, f"{what} in {node.name!r} needs all of them")
         else:
             ties[node.output] = found
-    return Units(axes, _bundle(graph, axes, ties), ties, frozenset(whole & axes.keys()))
+    whole = {name: why for name, why in whole.items() if name in axes}
+    return Units(axes, _bundle(graph, axes, ties), ties, whole)
 
 
 def reads_units(graph: Graph, axes: Mapping[str, int], node: Linear | Conv2d) -> bool:

@@ -71,6 +71,33 @@ def _forward(
             average_attn_weights,
             is_causal,
         )
+    return attend(
+        self, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights
+    )
+
+
+def attend(
+    self: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    key_padding_mask: Tensor | None,
+    need_weights: bool,
+    attn_mask: Tensor | None,
+    average_attn_weights: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute attention of as many heads as the projections are wide enough for.
+
+    Args:
+        self: Its parameters and options are used.
+        query: ``[batch, tokens, width]``, or tokens first; the others too.
+        key: As ``query``.
+        value: As ``query``.
+        key_padding_mask: As of `torch.nn.MultiheadAttention`; the others too.
+        need_weights: As there.
+        attn_mask: As there.
+        average_attn_weights: As there.
+    """
     same = query is key and key is value
     if not self.batch_first:
         query, key, value = (x.transpose(0, 1) for x in (query, key, value))
@@ -79,7 +106,7 @@ def _forward(
         for x in _project(self, query, key, value, same)
     )
     mask = _merge_masks(key_padding_mask, attn_mask, q)
-    y = F.scaled_dot_product_attention(q, k, v, mask)
+    y = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
     y = self.out_proj(y.transpose(1, 2).flatten(2))
     if not self.batch_first:
         y = y.transpose(0, 1)

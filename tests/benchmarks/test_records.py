@@ -23,7 +23,10 @@ def test_a_line_cut_off_is_run_again(tmp_path: Path) -> None:
     Records(path).add({"seed": 0}, {"accuracy": 0.9})
     whole = path.read_text()
     path.write_text(whole + whole[: len(whole) // 2])
-    assert len(Records(path).rows) == 1
+    again = Records(path)
+    assert len(again.rows) == 1
+    again.add({"seed": 1}, {"accuracy": 0.8})
+    assert [row["config"] for row in Records(path).rows] == [{"seed": 0}, {"seed": 1}]
 
 
 def test_results_that_are_no_numbers_are_kept_as_null(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""How `inference.shrink` makes a smaller module of a model with dead groups."""
