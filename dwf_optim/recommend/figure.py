@@ -33,7 +33,7 @@ def draw(advice: Recommendation) -> Any:
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots(2, 2)
     rates, (control, *ladder) = advice.curves["lr"], advice.curves["penalty"]
-    _losses(axes[0, 0], rates, [f"{t.lr:g}" for t in rates], "Loss, by learning rate")
+    _losses(axes[0, 0], rates, [f"{t.lr:.2g}" for t in rates], "Loss, by learning rate")
     penalties = [control, *ladder]
     _losses(axes[0, 1], penalties, [f"{t.penalty:.1g}" for t in penalties], "Loss, by penalty")
     first = rates[0].planned
@@ -62,5 +62,6 @@ def _ends(ax: Any, values: Sequence[float], trials: Sequence[Trial], chosen: flo
     ax.plot(values, [t.loss for t in trials], color=LINE, marker="o")
     ax.axvline(chosen, color=ACCENT)
     ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter("")  # in a range of less than a decade they would lie upon each other
     ax.set_xlabel(f"{name}; the line is what is recommended")
     ax.grid(color="#e6e8ec")
