@@ -37,8 +37,14 @@ class Records:
         """Append one run to the file."""
         row = {CONFIG: dict(config), RESULT: _plain(result), MADE: environment()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A line that was cut off has no end, and would take this one with it.
+        cut_off = (
+            self.path.exists()
+            and self.path.stat().st_size > 0
+            and not self.path.read_bytes().endswith(b"\n")
+        )
         with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write("\n" * cut_off + json.dumps(row) + "\n")
         self.rows.append(row)
 
     def provenance(self) -> str:

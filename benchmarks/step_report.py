@@ -74,7 +74,9 @@ which every way takes its turn. "Floor": bytes that the step must move over thos
 "parametrize": what `torch.nn.utils.parametrize` does in an iteration for what our step does, which is
 the product of the factors, the backward pass through it and the fused step of the factors; the model's
 own forward and backward pass are in neither. "compiled" takes half a minute to compile, and was
-measured for {compiled} only. All numbers are in `step.csv`.
+measured for {compiled} only. Depth 1 is the base's own step with the penalty added to the gradient, and
+torch's steps on the CPU are loops that are not fused, unless `fused=True` is given. All numbers are in
+`step.csv`.
 
 ![Ratio to the fused dense step](step.png)
 

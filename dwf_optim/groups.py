@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dwf_optim.penalty.scaling import scaled_penalties
+
 # The matrices that sparse training is about. What is not listed stays dense unless asked for.
 FACTORIZED_MODULES: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -26,9 +28,11 @@ def param_groups(
     depth: int = 3,
     include: Iterable[type[nn.Module] | str] = (),
     exclude: Iterable[type[nn.Module] | str] = (),
+    penalty_scaling: str = "equal",
+    per_layer: bool = False,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Split a model's parameters into a factorized group and a dense one.
+    """Split a model's parameters into factorized groups and a dense one.
 
     Factorized are the weights of linear, convolution, attention and recurrent modules. Biases,
     norms, embeddings, output heads tied to an embedding, and parameters of modules not known here
@@ -36,26 +40,35 @@ def param_groups(
 
     Args:
         model: The model.
-        penalty: ``lambda`` of the factorized group.
-        depth: ``D`` of the factorized group.
+        penalty: ``lambda`` of the factorized groups: the mean over their weights.
+        depth: ``D`` of the factorized groups.
         include: Module types or full parameter names to factorize too.
         exclude: Module types or full parameter names to leave dense; wins over ``include``.
-        **options: Further options of the factorized group (``init``, ``lr``, ...).
+        penalty_scaling: How layers share the penalty: "equal", or so that it acts alike on weights
+            relative to their layer's size, which is taken from the "fan_in" or measured as "sigma", the
+            root mean square of the weights as they now are
+            (`~dwf_optim.penalty.scaling.scaled_penalties`).
+        per_layer: Whether every factorized tensor gets a group of its own, whose penalty can then be
+            changed alone, as `~dwf_optim.LayerGuard` does. Without, tensors of one penalty share one.
+        **options: Further options of the factorized groups (``init``, ``lr``, ...).
 
     Returns:
-        One or two groups of named parameters, for `DWFOptimizer`; the dense one has depth 1 and
-        penalty 0.
+        Groups of named parameters, for `DWFOptimizer`: the factorized, then the dense one with depth 1
+        and penalty 0. Either kind is left out where it has no parameters.
 
     Raises:
-        ValueError: If a name in ``include`` or ``exclude`` is not a parameter of the model.
+        ValueError: If a name in ``include`` or ``exclude`` is not a parameter of the model, or the
+            scaling is unknown or has no size of a layer to go by.
     """
     chosen = factorizable(model, include, exclude)
-    sparse = [(name, p) for name, p in model.named_parameters() if name in chosen]
     dense = [(name, p) for name, p in model.named_parameters() if name not in chosen]
-    groups: list[dict[str, Any]] = []
-    if sparse:
+    shared: dict[object, dict[str, Any]] = {}
+    for name, own in scaled_penalties(chosen, penalty, depth, penalty_scaling).items():
         # What is listed here was chosen, so no second rule by dimensions.
-        groups.append({"params": sparse, "depth": depth, "penalty": penalty, "min_ndim": 0, **options})
+        fresh = {"params": [], "depth": depth, "penalty": own, "min_ndim": 0, **options}
+        group = shared.setdefault(name if per_layer else own, fresh)
+        group["params"].append((name, chosen[name]))
+    groups = list(shared.values())
     if dense:
         groups.append({"params": dense, "depth": 1, "penalty": 0.0})
     return groups

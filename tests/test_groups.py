@@ -105,3 +105,78 @@ def test_dense_parameters_step_as_the_base_would() -> None:
 def test_models_without_one_of_the_two_groups() -> None:
     assert len(param_groups(nn.Linear(2, 2, bias=False), penalty=0.1)) == 1
     assert len(param_groups(nn.LayerNorm(2), penalty=0.1)) == 1
+
+
+def penalties(model: nn.Module, depth: int = 3, **options: object) -> dict[str, float]:
+    """Penalty of every factorized parameter, as the optimizer sees it."""
+    optimizer = DWFOptimizer(param_groups(model, penalty=1e-3, depth=depth, **options), lr=0.05)
+    names = {p: name for name, p in model.named_parameters()}
+    factorized = set(optimizer.factorized())
+    return {
+        names[p]: group["penalty"]
+        for group in optimizer.param_groups
+        for p in group["params"]
+        if p in factorized
+    }
+
+
+def sized(*sizes: float) -> nn.Sequential:
+    """Layers of different fan-in whose weights have these root mean squares, exactly."""
+    model = nn.Sequential(nn.Linear(64, 8), nn.Conv2d(4, 16, 3), nn.Linear(16, 16))
+    for layer, size in zip((model[0], model[1], model[2]), sizes, strict=True):
+        with torch.no_grad():
+            layer.weight.copy_(
+                size * (1 - 2 * torch.rand(layer.weight.shape, generator=seeded(1)).round())
+            )
+    return model
+
+
+FAN_INS = (64, 36, 16)
+COUNTS = (512, 576, 256)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("scaling", ["equal", "fan_in", "sigma"])
+def test_scaled_penalties_are_alike_in_units_of_each_layers_size(scaling: str, depth: int) -> None:
+    sizes = {
+        "equal": (1.0, 1.0, 1.0),
+        "fan_in": tuple(n**-0.5 for n in FAN_INS),
+        "sigma": (0.3, 0.02, 0.1),
+    }[scaling]
+    groups = param_groups(sized(0.3, 0.02, 0.1), penalty=1e-3, depth=depth, penalty_scaling=scaling)
+    found = {name: group["penalty"] for group in groups[:-1] for name, _ in group["params"]}
+    in_units = [own * size ** (2 / depth) for own, size in zip(found.values(), sizes, strict=True)]
+    # Float32 weights give sigma to a few eps, here to the power of 2 at most.
+    assert in_units == pytest.approx([in_units[0]] * 3, rel=1e-5)
+    mean = sum(n * own for n, own in zip(COUNTS, found.values(), strict=True)) / sum(COUNTS)
+    assert mean == pytest.approx(1e-3, rel=1e-12)
+    assert len(groups) == (2 if scaling == "equal" else 4)
+
+
+def test_both_scalings_agree_where_the_init_is_by_fan_in() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(400, 100), nn.Conv2d(20, 50, 5), nn.Linear(100, 50))
+    by_fan_in, by_sigma = (penalties(model, penalty_scaling=name) for name in ("fan_in", "sigma"))
+    # The mean square of n uniform draws has a relative deviation of sqrt(0.8 / n), n >= 5000: five of
+    # them, to the power of 1/3.
+    assert by_sigma == pytest.approx(by_fan_in, rel=5 * (0.8 / 5000) ** 0.5 / 3)
+
+
+def test_per_layer_groups() -> None:
+    groups = param_groups(LanguageModel(), penalty=1e-3, per_layer=True)
+    assert [[name for name, _ in group["params"]] for group in groups[:-1]] == [
+        [name] for name, _ in LanguageModel().named_parameters() if name in USUAL
+    ]
+    assert {group["penalty"] for group in groups[:-1]} == {1e-3}
+
+
+def test_scalings_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"unknown penalty_scaling 'depth'.*'fan_in', 'sigma'"):
+        param_groups(LanguageModel(), penalty=1e-3, penalty_scaling="depth")
+    model = sized(0.3, 0.0, 0.1)
+    with pytest.raises(ValueError, match=r"size of 1\.weight, which is 0\.0: .*'fan_in', or exclude"):
+        param_groups(model, penalty=1e-3, penalty_scaling="sigma")
+    assert set(penalties(model, penalty_scaling="sigma", exclude=["1.weight"])) == {
+        "0.weight",
+        "2.weight",
+    }

@@ -201,6 +201,7 @@ def test_report_as_text_dict_and_json() -> None:
         "nonzero": 1,
         "sparsity": 0.75,
         "compression_ratio": 4.0,
+        "protected": 0,
     }
     assert plain["layers"][1]["compression_ratio"] is None  # infinite, which JSON cannot say
     assert plain["threshold"] == 0.5

@@ -1,5 +1,7 @@
-"""Penalty over time: warm-up, and a closed loop to a target sparsity."""
+"""Penalty over time and layers: warm-up, target sparsity, debias phase, shares, a guard."""
 
+from dwf_optim.penalty.debiasing import Debias, debias
+from dwf_optim.penalty.guard import LayerGuard
 from dwf_optim.penalty.schedule import (
     ConstantPenalty,
     LambdaPenalty,
@@ -8,4 +10,13 @@ from dwf_optim.penalty.schedule import (
 )
 from dwf_optim.penalty.target import TargetSparsity
 
-__all__ = ["ConstantPenalty", "LambdaPenalty", "PenaltyScheduler", "PenaltyWarmup", "TargetSparsity"]
+__all__ = [
+    "ConstantPenalty",
+    "Debias",
+    "LambdaPenalty",
+    "LayerGuard",
+    "PenaltyScheduler",
+    "PenaltyWarmup",
+    "TargetSparsity",
+    "debias",
+]

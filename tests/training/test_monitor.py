@@ -105,6 +105,37 @@ def test_looking_makes_no_factors() -> None:
     assert not optimizer.state
 
 
+def test_a_base_that_keeps_nothing_is_watched_too() -> None:
+    model = network()
+    optimizer = optimizer_of(model, storage="ephemeral", momentum=0.0)
+    monitor = Monitor(optimizer, every=5)
+    train(model, optimizer, 5)
+    assert [layer.total for layer in monitor.records[0].layers.values()] == [6400, 1000]
+
+
+def test_large_layers_are_counted_to_one_weight() -> None:
+    """Over several pieces, and an odd rest."""
+    model = torch.nn.Linear(331, 307)
+    optimizer = optimizer_of(model)
+    model(torch.ones(1, 331)).sum().backward()
+    optimizer.step()
+    layer = Monitor(optimizer, thresholds=[0.03]).record().layers["parameter number 0"]
+    assert layer.zeros == (int((model.weight.abs() <= 0.03).sum()),)
+
+
+def test_looking_does_not_take_over_what_was_written_from_outside() -> None:
+    model = network()
+    optimizer = optimizer_of(model)
+    train(model, optimizer, 3)
+    before = [f.clone() for f in optimizer.factors(model[0].weight)]
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    Monitor(optimizer).record()
+    state = optimizer.state[model[0].weight]
+    kept = [value for value in state.values() if isinstance(value, torch.Tensor)]
+    assert all(any(torch.equal(factor, value) for value in kept) for factor in before)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     path.write_text('{"a": 1}\n')

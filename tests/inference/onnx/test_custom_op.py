@@ -93,7 +93,9 @@ def test_sessions_come_and_go(proto):
         np.testing.assert_array_equal(run(proto, [x], threads=threads)[0], first)
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the list of loaded libraries is Linux's")
+@pytest.mark.skipif(
+    not Path("/proc/self/maps").exists(), reason="the list of loaded libraries is Linux's"
+)
 def test_the_library_stays_for_its_threads(tmp_path, proto):
     """They sleep in it when the last session has gone; a thread that began late found no code."""
     onnx.save(proto, tmp_path / "model.onnx")
