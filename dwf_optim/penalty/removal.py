@@ -6,8 +6,9 @@ import math
 
 import torch
 
+from dwf_optim.factorization import factorized
 from dwf_optim.optimizer import DWFOptimizer
-from dwf_optim.sharding import whole
+from dwf_optim.ranking import Ranking
 
 
 def zeros_at(sparsity: float, total: int) -> int:
@@ -45,24 +46,26 @@ def check_sparsity(optimizer: DWFOptimizer, sparsity: float) -> None:
 def remove_smallest(optimizer: DWFOptimizer, sparsity: float) -> float:
     """Set the smallest weights to zero for good, with factors and state, over all tensors together.
 
+    Weights that share gates go by their group's norm, and whole groups at a time.
+
     Args:
         optimizer: Holds the weights.
-        sparsity: Fraction that is zero afterwards, exact to one weight; ties go by position.
+        sparsity: Fraction that is zero afterwards, exact to one weight or group; ties go by position.
 
     Returns:
-        The contrast: the largest weight removed over the root mean square of those that stay; NaN,
-        and nothing removed, where a weight is not finite.
+        The contrast: the largest norm removed over the root mean square of those that stay; NaN, and
+        nothing removed, where a weight is not finite.
     """
-    parameters = list(optimizer.factorized())
-    sizes = torch.cat([whole(p.detach()).abs().flatten().float() for p in parameters])
-    if not bool(sizes.isfinite().all()):
+    held = list(factorized(optimizer.param_groups))
+    tensors, modes = [p for p, _ in held], [factorization.mode for _, factorization in held]
+    ranking = Ranking(
+        tensors, modes, [torch.zeros(p.shape, dtype=torch.bool, device=p.device) for p in tensors]
+    )
+    if not bool(ranking.ordered.isfinite().all()):
         return math.nan
-    zeros = max(1, zeros_at(sparsity, len(sizes)))
-    largest = sizes.kthvalue(zeros).values
-    removed = sizes < largest
-    ties = sizes == largest
-    removed |= ties & (ties.cumsum(0) <= zeros - removed.sum())
-    masks = removed.split([p.numel() for p in parameters])
-    for parameter, mask in zip(parameters, masks, strict=True):
-        optimizer.zero_(parameter, mask.view(parameter.shape))
-    return float(largest / sizes[~removed].square().mean().sqrt())
+    # A group may be more than what is missing; the last one stays.
+    count = min(max(1, ranking.count_of(sparsity)), len(ranking) - 1)
+    masks, largest = ranking.smallest(count)
+    for tensor, mask in zip(tensors, masks, strict=True):
+        optimizer.zero_(tensor, mask)
+    return largest / float(ranking.ordered[count:].float().square().mean().sqrt())
