@@ -41,7 +41,7 @@ def debias(optimizer: Optimizer) -> None:
 
 
 class Debias(PenaltyScheduler):
-    """Cut to a sparsity at a given step, and debias from there on: `debias` as a phase of a schedule.
+    """Cut to a sparsity at a given step and debias from there on: `~dwf_optim.debias` as a phase.
 
     Before, it leaves the penalty to whoever sets it; step it after any other penalty scheduler.
 
