@@ -20,7 +20,7 @@ PIP_INSTALL := $(PY) -m pip install -c $(STAMPS)/torch
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast sanitize dist packaging lint docs bench clean
+.PHONY: help demo test test-fast mutants sanitize dist packaging lint docs bench clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ test: $(STAMPS)/dev $(STAMPS)/torch-sparse  ## run all tests (the first time bui
 
 test-fast: $(STAMPS)/dev  ## run the tests that are quick and do not need torch-sparse
 	$(PY) -m pytest -m "not slow and not torch_sparse"
+
+mutants: $(STAMPS)/dev  ## plant known bugs one at a time, and list which property tests find each (fast=1: six)
+	$(PY) -m tests.mutations $(if $(fast),--fast)
 
 sanitize: $(STAMPS)/dev  ## run the extensions' tests on builds that watch memory and undefined behaviour (GCC)
 	$(PY) -m tests.sanitized

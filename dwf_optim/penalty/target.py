@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dwf_optim.factorization import factorized
 from dwf_optim.notify import warn
 from dwf_optim.sharding import whole
 from dwf_optim.unwrap import unwrap
@@ -136,8 +137,8 @@ class TargetSparsity:
     def current_sparsity(self) -> float:
         """Return the fraction of weights at or below the threshold."""
         small = total = 0
-        for tensor in self._weights():
-            small += int((tensor.abs() <= self.threshold).sum())
+        for tensor in self._sizes():
+            small += int((tensor <= self.threshold).sum())
             total += tensor.numel()
         return small / total
 
@@ -194,8 +195,9 @@ class TargetSparsity:
 
     def _finish(self) -> None:
         self.reached_at = self.last_step
-        for parameter in list(self.optimizer.factorized()):
-            self.optimizer.zero_(parameter, whole(parameter.detach()).abs() <= self.threshold)
+        parameters = list(self.optimizer.factorized())
+        for parameter, sizes in zip(parameters, self._sizes(), strict=True):
+            self.optimizer.zero_(parameter, sizes <= self.threshold)
         for group in self.optimizer.param_groups:
             group["penalty"] = 0.0
         logger.info(
@@ -205,11 +207,14 @@ class TargetSparsity:
             self.total_steps,
         )
 
-    def _weights(self) -> list[Tensor]:
-        return [whole(parameter.detach()) for parameter in self.optimizer.factorized()]
+    def _sizes(self) -> list[Tensor]:
+        """Return for each weight its magnitude; the norm of its group where weights share gates."""
+        held = factorized(self.optimizer.param_groups)
+        modes = [(whole(p.detach()), factorization.mode) for p, factorization in held]
+        return [mode.of_each(mode.sizes(weight), weight.shape) for weight, mode in modes]
 
     def _magnitude_at_rank(self) -> float:
-        flat = torch.cat([tensor.abs().flatten().float() for tensor in self._weights()])
+        flat = torch.cat([sizes.flatten().float() for sizes in self._sizes()])
         rank = min(max(1, math.ceil(self.sparsity * flat.numel() - 1e-9)), flat.numel())
         return float(flat.kthvalue(rank).values)
 
