@@ -84,12 +84,13 @@ def _rules(records: Records, base: str) -> list[str]:
 
 def _verdict(records: Records, base: str) -> str:
     rates, rows, holding = _rates(records, base), [], []
+    places = len(values_of(records, "net")) * len(set(values_of(records, "depth")) - {1})
     for rule in _rules(records, base):
         found = [(net, match(rates, *both)) for net, _, *both in pairs(records, base, rule)]
         if not found:
             continue
         inside = sum(m.holds for _, m in found)
-        if inside == len(found):
+        if inside == places:
             holding.append(rule)
         by_net = [_shifts([m for n, m in found if n == net]) for net in values_of(records, "net")]
         lost = 100 * statistics.fmean(m.lost for _, m in found)
