@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from dwf_optim.groups import factorizable
 from dwf_optim.learning_rate import FLOAT32_EPS
 from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
-from dwf_optim.protection import PerLayer, floors, protected
+from dwf_optim.protection import floors, protected
 from dwf_optim.ranking import Ranking, at_most, whole_groups
 from dwf_optim.report import LayerReport, SparsityReport
 from dwf_optim.sharding import cut, local, whole
@@ -41,8 +41,8 @@ def sparsify(
     sparsity: float | None = None,
     tolerance: float | None = None,
     evaluate: Evaluate | None = None,
-    min_nonzero_per_unit: PerLayer = 0,
-    min_density: PerLayer = 0.0,
+    min_nonzero_per_unit: int | Mapping[str, int] = 0,
+    min_density: float | Mapping[str, float] = 0.0,
     example: Any = None,
     progress: bool = True,
 ) -> SparsityReport:
