@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from dwf_optim.factorization import (
     without_common,
 )
 from dwf_optim.init import INITS
-from dwf_optim.learning_rate import DecayBudget, budgets_of_run
+from dwf_optim.learning_rate import FLOAT32_EPS, BaseKind, DecayBudget, budgets_of_run
 from dwf_optim.loading import check_plain, complete, converted, plain_options, upgrade
 from dwf_optim.members import Group, find, members_by_group, positions
 from dwf_optim.notify import warn
@@ -33,6 +33,9 @@ from dwf_optim.step import resolve_backend
 from dwf_optim.step.group import plan_group, step_group
 from dwf_optim.storage.switch import switch
 from dwf_optim.store import FactorStore
+
+if TYPE_CHECKING:
+    from dwf_optim.budget import RunBudget
 
 
 class DWFOptimizer(Optimizer):
@@ -251,6 +254,11 @@ class DWFOptimizer(Optimizer):
         group, member = find(self.param_groups, parameter)
         self._store.zero_(self.state, member, Factorization.from_group(group), mask)
 
+    @property
+    def kind(self) -> BaseKind:
+        """How the base's step depends on the gradient: "sgd" if proportional to it, else "adam"."""
+        return self._engine.kind
+
     def decay_budgets(self, threshold: float) -> list[DecayBudget]:
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.
 
@@ -262,6 +270,34 @@ class DWFOptimizer(Optimizer):
             which ordinary weights count as zero anyway.
         """
         return budgets_of_run(self.param_groups, self._engine.kind, threshold)
+
+    def budget(
+        self, scheduler: Any, steps: int, *, every: int = 1, threshold: float = FLOAT32_EPS
+    ) -> RunBudget:
+        """Say whether the steps to come can take weights to zero, by when, and which penalty would.
+
+        The schedule is played through on copies; neither optimizer nor schedulers change.
+
+        Args:
+            scheduler: What will set learning rate and penalty: one scheduler, several, or None for both
+                as they are. Torch's and ours, `TargetSparsity` too.
+            steps: How many more the run takes; those already taken count as well.
+            every: Steps between two ``step()`` of a learning-rate scheduler: ``len(loader)``, if it goes
+                by epochs.
+            threshold: ``|weight|`` that counts as zero; 1e-3 with `TargetSparsity`.
+
+        Returns:
+            The budget of each group that has factors; of none for Adam-type bases, which follow no
+            such law.
+
+        Raises:
+            TypeError: If a scheduler is none.
+            ValueError: If a number is out of range, or a scheduler belongs to another optimizer or goes
+                by what is measured (ReduceLROnPlateau).
+        """
+        from dwf_optim.budget import forecast  # which knows the schedulers, and they the optimizer
+
+        return forecast(self, scheduler, steps, every=every, threshold=threshold)
 
     # -------------------------------------------------------------------- step
 
