@@ -33,7 +33,6 @@ from dwf_optim.step import resolve_backend
 from dwf_optim.step.group import plan_group, step_group
 from dwf_optim.storage.switch import switch
 from dwf_optim.store import FactorStore
-from dwf_optim.structure import Structure
 
 if TYPE_CHECKING:
     from dwf_optim.budget import RunBudget
@@ -70,7 +69,7 @@ class DWFOptimizer(Optimizer):
         structure: None ("elementwise"): every weight has factors of its own. "filter" (convolutions),
             "neuron", "input", ("head", number), ("qkv_head", number), or a tuple of the dimensions that
             tell groups apart: weights of a group share ``D - 1`` gates and become zero together
-            (`dwf_optim.gates`); storage "full", init "preserve", any backend but "native".
+            (``dwf_optim.gates``); storage "full", init "preserve", any backend but "native".
         weigh_by_size: Whether a group's penalty is multiplied by the root of its number of weights.
         lr_scale: Factor-space rate over ``lr``: "auto" (by depth and base), or a number; 1.0 is the
             paper's raw rate.
@@ -104,7 +103,7 @@ class DWFOptimizer(Optimizer):
         depth: int = 3,
         init: str | None = None,
         storage: str = "full",
-        structure: Structure = None,
+        structure: str | tuple[str | int, ...] | None = None,
         weigh_by_size: bool = False,
         lr_scale: float | str = "auto",
         min_ndim: int = 2,
