@@ -27,8 +27,11 @@ default_role = "py:obj"
 # Every such reference must lead somewhere, except to what these pages do not describe.
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|nn|np|numpy|collections|typing|os|scipy|onnx|onnxruntime)\..*"),
-    (r"py:.*", r"(.*\.Batch|Any|Callable|Iterable|Mapping|Optimizer|ParamsT|Path|Sequence|Tensor)"),
+    (r"py:.*", r"(torch|nn|np|numpy|collections|typing|os|scipy|onnx|onnxruntime|hypothesis|st)\..*"),
+    (
+        r"py:.*",
+        r"(.*\.Batch|Any|Callable|Iterable|Mapping|Optimizer|ParamsT|Path|Sequence|Shape|Tensor)",
+    ),
     (r"py:.*", r"inference\.(graph\.Graph|origin\.OriginalLayer)"),
     (r"py:.*", r"(bool|bytes|dict|float|int|list|optional|str|tuple|type)"),
 ]

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dwf_optim.notify import warn
+from dwf_optim.structure import is_elementwise
 
 BaseKind = Literal["sgd", "adam"]
 
@@ -35,6 +36,10 @@ LARGEST = 4
 
 # Where a weight that is not needed starts its way to zero: the scale of usual inits.
 TYPICAL_START = 0.05
+
+# The same for a group of weights that share gates, by its norm: torch's default init gives every filter
+# and neuron 1 / sqrt(3), whatever its size.
+TYPICAL_NORM = 0.58
 
 # lr / (1 - momentum) beyond which training failed wherever it was measured, in lr_window.md and mnist.md
 # of benchmarks/results: below the first number it barely moved, above the second it diverged or stalled.
@@ -236,15 +241,24 @@ def budgets_of_run(
         threshold: ``|weight|`` that counts as zero.
 
     Returns:
-        None of them for Adam-type bases, nor for thresholds at which ordinary weights count as zero.
+        None of them for Adam-type bases, nor for thresholds at which ordinary weights count as zero, nor
+        for groups with ``weigh_by_size``.
     """
     if kind != "sgd" or not 0 < threshold < TYPICAL_START:
         return []
-    required = required_decay(threshold=threshold)
+    elementwise, of_groups = (
+        required_decay(start, threshold) for start in (TYPICAL_START, TYPICAL_NORM)
+    )
     return [
-        budget_from_travel(group["penalty_sum"], group["lr_sum"], group["steps"], required)
+        budget_from_travel(
+            group["penalty_sum"],
+            group["lr_sum"],
+            group["steps"],
+            elementwise if is_elementwise(group["structure"]) else of_groups,
+        )
         for group in groups
-        if group["steps"] > 0
+        # Where penalties go by size, there is no one budget for a parameter group.
+        if group["steps"] > 0 and not group["weigh_by_size"]
     ]
 
 

@@ -15,7 +15,14 @@ from torch.optim.optimizer import ParamsT
 
 from dwf_optim.base import Engine, constructor_options
 from dwf_optim.checkpoint import is_plain, unpack
-from dwf_optim.factorization import OWN_KEYS, RUN_KEYS, Factorization, checked, without_common
+from dwf_optim.factorization import (
+    OWN_KEYS,
+    RUN_KEYS,
+    Factorization,
+    checked,
+    factorized,
+    without_common,
+)
 from dwf_optim.init import INITS
 from dwf_optim.learning_rate import FLOAT32_EPS, BaseKind, DecayBudget, budgets_of_run
 from dwf_optim.loading import check_plain, complete, converted, plain_options, upgrade
@@ -26,6 +33,7 @@ from dwf_optim.step import resolve_backend
 from dwf_optim.step.group import plan_group, step_group
 from dwf_optim.storage.switch import switch
 from dwf_optim.store import FactorStore
+from dwf_optim.structure import Structure
 
 if TYPE_CHECKING:
     from dwf_optim.budget import RunBudget
@@ -59,7 +67,11 @@ class DWFOptimizer(Optimizer):
         storage: "full": every factor is kept in the state, in float32 or wider. "tied": one root a
             weight, which does what init="balanced" does, with a D-th of the state. "ephemeral": no root
             either, float32 weights and SGD, Adam, AdamW only.
-        structure: None or "elementwise".
+        structure: None ("elementwise"): every weight has factors of its own. "filter" (convolutions),
+            "neuron", "input", ("head", number), ("qkv_head", number), or a tuple of the dimensions that
+            tell groups apart: weights of a group share ``D - 1`` gates and become zero together
+            (`dwf_optim.gates`); storage "full", init "preserve", any backend but "native".
+        weigh_by_size: Whether a group's penalty is multiplied by the root of its number of weights.
         lr_scale: Factor-space rate over ``lr``: "auto" (by depth and base), or a number; 1.0 is the
             paper's raw rate.
         min_ndim: Tensors with fewer dimensions (biases, norms) are stepped by the base as they are.
@@ -92,7 +104,8 @@ class DWFOptimizer(Optimizer):
         depth: int = 3,
         init: str | None = None,
         storage: str = "full",
-        structure: str | None = None,
+        structure: Structure = None,
+        weigh_by_size: bool = False,
         lr_scale: float | str = "auto",
         min_ndim: int = 2,
         backend: str = "auto",
@@ -116,6 +129,7 @@ class DWFOptimizer(Optimizer):
             "init": init,
             "storage": storage,
             "structure": structure,
+            "weigh_by_size": weigh_by_size,
             "lr_scale": lr_scale,
             "min_ndim": min_ndim,
             "flush": flush,
@@ -171,12 +185,12 @@ class DWFOptimizer(Optimizer):
         *_, (group, members) = members_by_group(self.param_groups)
         try:
             factorization = checked(group, self._engine)
-            factorized = [member for member in members if factorization.factorizes(member.p.ndim)]
-            if factorized and (asked or self._asked_for_weight_decay):
+            split = [member for member in members if factorization.factorizes(member.p.ndim)]
+            if split and (asked or self._asked_for_weight_decay):
                 self._warn_of_weight_decay(group)
             if INITS[factorization.init].redraws:
                 with torch.no_grad():
-                    self._store.redraw(factorized, factorization)
+                    self._store.redraw(split, factorization)
         except Exception:
             self.param_groups.pop()
             raise
@@ -194,9 +208,7 @@ class DWFOptimizer(Optimizer):
 
     def factorized(self) -> Iterator[Tensor]:
         """Go through the parameters that are split into factors, in order."""
-        for group in self.param_groups:
-            factorization = Factorization.from_group(group)
-            yield from (p for p in group["params"] if factorization.factorizes(p.ndim))
+        yield from (p for p, _ in factorized(self.param_groups))
 
     @torch.no_grad()
     def factors(self, parameter: Tensor) -> list[Tensor]:
@@ -207,7 +219,8 @@ class DWFOptimizer(Optimizer):
 
         Returns:
             The ``D`` factors in product order; empty for a parameter that is not factorized. With
-            storage "full" the factors themselves, else new tensors, computed from the root.
+            storage "full" the factors themselves, else new tensors, computed from the root. Where
+            weights share gates: the full factor, then ``D - 1`` gates of their own shape.
 
         Raises:
             ValueError: If the optimizer does not hold the parameter.
@@ -232,7 +245,8 @@ class DWFOptimizer(Optimizer):
                 mask, the same on every rank, or a sharded one.
 
         Raises:
-            ValueError: If the optimizer does not hold the parameter, or the shapes differ.
+            ValueError: If the optimizer does not hold the parameter, the shapes differ, or weights share
+                gates (``structure``) and the mask would leave a part of a group.
         """
         if mask.shape != parameter.shape:
             raise ValueError(

@@ -6,15 +6,16 @@ import os
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, Phase, settings
 
-# Timings on shared machines say nothing, so no profile has a deadline.
+# Timings on shared machines say nothing, so no profile has a deadline, or calls drawing too slow.
 # `ci` draws the same examples every time.
-settings.register_profile(
-    "ci", max_examples=50, derandomize=True, database=None, deadline=None, print_blob=True
-)
-settings.register_profile("dev", deadline=None, print_blob=True)
-settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
+_any_machine = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", _any_machine, max_examples=50, derandomize=True, database=None)
+settings.register_profile("dev", _any_machine)
+settings.register_profile("thorough", _any_machine, max_examples=1000)
+# Of a planted bug it is enough that it is found: making the example simple takes far longer.
+settings.register_profile("mutants", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # Sums are split by thread: with a fixed number the last bits do not depend on the machine. One, because

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import dwf_optim
+import dwf_optim.testing
 import inference
 from dwf_optim import DWFOptimizer, auto_lr_scale, decay_budget, sparsify
 from dwf_optim.convert import MOMENTS
@@ -90,7 +91,9 @@ def test_no_snippet_is_overlooked(page: Path) -> None:
     assert len(fences) == len(snippets(page))
 
 
-@pytest.mark.parametrize("package", [dwf_optim, inference], ids=lambda package: package.__name__)
+@pytest.mark.parametrize(
+    "package", [dwf_optim, dwf_optim.testing, inference], ids=lambda package: package.__name__
+)
 def test_the_reference_holds_what_the_package_exports(package: ModuleType) -> None:
     text = (DOCS / "api" / f"{package.__name__}.md").read_text()
     listed = re.findall(r"^\.\. auto(?:class|function):: (\w+)$", text, re.MULTILINE)

@@ -1,0 +1,48 @@
+"""What is left to do where a minimization over factors has stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from tests.reference.autograd import factor_penalty, multiply
+
+Objective = Callable[[Tensor], Tensor]
+
+
+def factor_residuals(objective: Objective, factors: Sequence[Tensor], penalty: float) -> list[Tensor]:
+    """The gradients of L(prod f) + lambda/D sum ||f_d||^2 by the factors, by autograd."""
+    leaves = [factor.detach().clone().requires_grad_() for factor in factors]
+    loss = objective(multiply(leaves)) + penalty * factor_penalty(leaves)
+    return list(torch.autograd.grad(loss, leaves))
+
+
+def gap(gradient: Tensor, penalty: float, depth: int) -> float:
+    """Below this a nonzero weight is not stationary: (lambda q / G)^(1/(1-q)), q = 2/D < 1, G >= |g|."""
+    q = 2 / depth
+    return float((penalty * q / gradient.abs().max()).pow(1 / (1 - q)))  # inf where there is no gradient
+
+
+def collapse(objective: Objective, factors: Sequence[Tensor], penalty: float) -> tuple[Tensor, float]:
+    r"""The weight with exact zeros, and how large a gradient of the collapsed problem is left.
+
+    With rho_d the gradient by f_d, every weight obeys f_d rho_d = g w + (2 lambda/D) f_d^2. Two of these
+    give |f_d^2 - f_e^2| <= (D/lambda) max |f rho|, which bounds the misalignment M of the weight; their
+    mean gives w (g + lambda q |w|^(q-1) sign w) = mean f rho - (2 lambda/D) M. So what is left of the
+    collapsed gradient is at most 3 max |f rho| / |w|; and it changes by what zeroing changes.
+    """
+    depth = len(factors)
+    weight = multiply([factor.detach() for factor in factors])
+    pull = [
+        f * rho for f, rho in zip(factors, factor_residuals(objective, factors, penalty), strict=True)
+    ]
+    gradient = torch.func.grad(objective)(weight)
+    # At depth 2 there is no gap: what the minimization cannot tell from zero.
+    least = gap(gradient, penalty, depth) / 2 if depth > 2 else 1e-7
+    kept = weight.abs() >= least
+    collapsed = torch.where(kept, weight, 0.0)
+    left = 3 * torch.stack(pull).detach().abs().amax(0) / weight.abs()
+    moved = (torch.func.grad(objective)(collapsed) - gradient).abs().max()
+    return collapsed, float(moved) + float(left[kept].max() if bool(kept.any()) else 0.0)
