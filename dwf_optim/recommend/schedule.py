@@ -44,7 +44,7 @@ class RunSchedule:
         steps: Of the run.
 
     Attributes:
-        rate: `torch.optim.lr_scheduler.LambdaLR` over `rate_factor`.
+        rate: `torch.optim.lr_scheduler.LambdaLR` over ``dwf_optim.recommend.rate_factor``.
         sparsity: The `~dwf_optim.TargetSparsity`.
 
     Raises:
