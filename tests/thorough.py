@@ -56,11 +56,11 @@ def table(records: Records) -> str:
         "|---|---|---|---|---|",
     ]
     for row in sorted(records.rows, key=lambda row: row[CONFIG]["file"]):
-        result, file = row[RESULT], row[CONFIG]["file"]
+        result, file = row[RESULT], f"`{row[CONFIG]['file']}`"
         minutes, holds = f"{result['minutes']:.1f}", "yes" if result["passed"] else "no"
         for name, (passed, failed) in result["examples"].items():
             held = holds if not failed else "no"
-            lines.append(f"| `{file}` | `{name}` | {passed} | {minutes} | {held} |")
+            lines.append(f"| {file} | `{name}` | {passed} | {minutes} | {held} |")
             file, minutes = "", ""
     total = sum(passed for row in records.rows for passed, _ in row[RESULT]["examples"].values())
     return "\n".join([*lines, "", f"{total:,} examples. {records.provenance()}", ""])

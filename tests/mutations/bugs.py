@@ -132,7 +132,7 @@ BUGS = [
         "dwf_optim/step/native.py",
         "penalty=options.penalty,",
         "penalty=options.penalty / 2,",
-        ("test_steps.py"),
+        ("test_steps.py",),
     ),
     Bug(
         "one root: the penalty's share is that of D factors",

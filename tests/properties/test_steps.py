@@ -14,7 +14,6 @@ from dwf_optim.storage import STORAGES
 from dwf_optim.testing import (
     Objective,
     assert_balanced,
-    assert_factor_gradients,
     assert_resume_exact,
     depths,
     factors,
@@ -26,7 +25,7 @@ from dwf_optim.testing import (
 from tests.helpers import BASES, Base, step_with
 from tests.native import cases
 from tests.native.test_one_step import assert_step, exact_step
-from tests.reference.autograd import gradients, multiply
+from tests.reference.autograd import gradients, leave_one_out, multiply
 from tests.storage.problem import even_depths_allowed
 
 SHAPE = (3, 4)
@@ -65,26 +64,27 @@ def test_the_native_step_is_exact_to_its_bound(
 def test_the_step_of_sgd_is_the_gradient(
     backend: str, data: st.DataObject, depth: int, penalty: float
 ) -> None:
-    """(f_d - f_d') / eta = g prod_{e != d} f_e + (2 lambda/D) f_d.
+    """f_d' = f_d - eta (g prod_{e != d} f_e + (2 lambda/D) f_d).
 
-    In float64 and with eta = 2^200, f_d itself is lost in what is subtracted from it, and what is left
-    after division by eta, which is exact, is the gradient.
+    D + 5 roundings of the gradient and two of the move, of the sum of all terms' magnitudes; twice, for
+    the expected value is rounded too.
     """
-    drawn = data.draw(factors(depth, SHAPE))
-    upstream = data.draw(weights(SHAPE, extremes=False))
-    weight = Parameter(torch.ones(SHAPE, dtype=torch.float64))
-    eta = 2.0**200
+    drawn = data.draw(factors(depth, SHAPE, torch.float64))
+    upstream = data.draw(weights(SHAPE, torch.float64, extremes=False))
+    weight, eta = Parameter(torch.ones(SHAPE, dtype=torch.float64)), 2.0**-5
     options = {"lr_scale": 1.0, "flush": None, "backend": backend, "depth": depth}
     optimizer = DWFOptimizer([weight], lr=eta, penalty=penalty, **options)
     for factor, value in zip(optimizer.factors(weight), drawn, strict=True):
         factor.copy_(value)
     with torch.no_grad():
-        weight.copy_(torch.stack(optimizer.factors(weight)).prod(0))
-    before = [factor.clone() for factor in optimizer.factors(weight)]
-    step_with(optimizer, {weight: upstream.double()})
-    after = optimizer.factors(weight)
-    found = [(b - a) / eta for a, b in zip(after, before, strict=True)]
-    assert_factor_gradients(found, [b.float() for b in before], upstream, penalty=penalty)
+        weight.copy_(multiply(drawn))
+    step_with(optimizer, {weight: upstream})
+    slopes, decay = gradients(drawn, upstream, penalty), 2 * penalty / depth
+    state = optimizer.state[weight]
+    for d, (factor, slope, rest) in enumerate(zip(drawn, slopes, leave_one_out(drawn), strict=True)):
+        terms = factor.abs() + eta * ((upstream * rest).abs() + decay * factor.abs())
+        allowed = 2 * gamma(depth + 7, torch.float64) * terms
+        assert bool(((state[f"factor.{d}"] - (factor - eta * slope)).abs() <= allowed).all())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -60,7 +60,7 @@ def factors(
 
     Magnitudes lie between :math:`t^{1/2D}` and :math:`t^{-1/2D}`, with t about the smallest normal
     number: no product of any of them, of squares of them, or of all and another factor, leaves the
-        range.
+    range.
 
     Args:
         depth: ``D``, or a strategy of depths. Default: `depths`.
