@@ -8,7 +8,11 @@ TORCH ?= torch==2.13.0
 WHEELS ?= $(HOME)/.cache/dwf-optim/wheels
 # Compilers that run at once in that build; each one takes 1 to 2 GB
 MAX_JOBS ?= 2
-BENCHMARKS := lr_window mnist layer_policies step iteration monitor storage near_zero linear conv engine onnx serving
+BENCHMARKS := lr_window lr_study mnist recommend target_sparsity debias early_flush layer_policies step iteration monitor storage near_zero linear conv \
+  engine onnx serving frontier-mnist
+# What a name runs, where it is not a module's. The runs of this one take hours (python -m benchmarks.frontier run ...);
+# from those that are committed its pages are made in seconds.
+RUN_frontier-mnist := benchmarks.frontier report mnist-lenet-300-100 mnist-lenet-5
 target := $(BENCHMARKS)
 
 VENV := .venv
@@ -59,7 +63,7 @@ docs: $(STAMPS)/docs  ## build the documentation into build/docs; a warning is a
 
 bench: $(STAMPS)/bench $(STAMPS)/torch-sparse  ## run the benchmarks, or one: make bench target=mnist
 	$(if $(filter-out $(BENCHMARKS),$(target)),$(error unknown benchmark in "$(target)", there are: $(BENCHMARKS)))
-	for name in $(target); do $(PY) -m benchmarks.$$name; done
+	$(foreach name,$(target),$(PY) -m $(or $(RUN_$(name)),benchmarks.$(name)) &&) true
 
 clean:  ## remove .venv, builds and caches of this clone (the wheels in ~/.cache stay)
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from torch import Tensor
 
 DATA_VARIABLE = "DWF_DATA"
 MNIST_FILE = "mnist.npz"
+CIFAR10_FILES = {"train": "cifar10_train.npz", "test": "cifar10_test.npz"}
 
 # What is taken from pixels of 0 to 1, and what they are then divided by, from the training images.
 # One mean and one spread for all pixels: some are constant, and have no spread of their own.
@@ -28,7 +31,7 @@ class Split:
     """Samples and their labels.
 
     Attributes:
-        inputs: ``[samples, features]``, float32.
+        inputs: ``[samples, features]`` or ``[samples, channels, height, width]``, float32.
         targets: ``[samples]``, int64.
     """
 
@@ -102,18 +105,62 @@ def load_mnist(directory: Path, scaling: str = "unit", validation: int = 5000, s
     return _scale(scaling, *((inputs[i], targets[i]) for i in (train, held)), test)
 
 
+def load_cifar10(directory: Path, *, train: int, validation: int, test: int) -> Data:
+    """Load the first images of CIFAR-10, standardized, from ``cifar10_train.npz`` and ``.._test.npz``.
+
+    Each file holds ``jpeg`` (the images' JPEG files, joined), ``offsets`` (where each begins, and the
+    end), and ``labels``. Both are in random order of class, so the first images are a sample.
+
+    Args:
+        directory: Holds the files.
+        train: How many images to train on.
+        validation: How many of those that follow are held out.
+        test: How many test images to load.
+
+    Returns:
+        The data, with inputs ``[samples, 3, 32, 32]``.
+
+    Raises:
+        SystemExit: If a file is missing, with a message that says what to do.
+    """
+    inputs, targets = _jpegs(directory / CIFAR10_FILES["train"], train + validation)
+    return _scale(
+        "standard",
+        (inputs[:train], targets[:train]),
+        (inputs[train:], targets[train:]),
+        _jpegs(directory / CIFAR10_FILES["test"], test),
+    )
+
+
 def add_data_argument(parser: argparse.ArgumentParser) -> None:
     """Give a script the option ``--data``."""
     parser.add_argument(
         "--data",
         type=Path,
         default=Path(os.environ.get(DATA_VARIABLE, "data")),
-        help=f"folder that holds {MNIST_FILE} (default: ${DATA_VARIABLE}, or data)",
+        help=f"folder that holds {MNIST_FILE} and the like (default: ${DATA_VARIABLE}, or data)",
     )
 
 
 def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def _jpegs(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read the first images of a file as ``[count, 3, 32, 32]`` in 0 to 1, and their labels."""
+    from PIL import Image  # comes with matplotlib
+
+    if not path.is_file():
+        raise SystemExit(
+            f"{path} is missing: save CIFAR-10 there as load_cifar10's docstring says, and name the "
+            f"folder by --data or {DATA_VARIABLE}"
+        )
+    with np.load(path) as arrays:
+        data, offsets, labels = arrays["jpeg"], arrays["offsets"], arrays["labels"][:count]
+    images = np.empty((count, 3, 32, 32), np.float32)
+    for image, (start, end) in zip(images, itertools.pairwise(offsets[: count + 1]), strict=True):
+        image[:] = np.asarray(Image.open(io.BytesIO(data[start:end].tobytes()))).transpose(2, 0, 1)
+    return images / 255, labels
 
 
 def _scale(scaling: str, *parts: tuple[np.ndarray, np.ndarray]) -> Data:

@@ -17,24 +17,26 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks.data import Data, Split, add_data_argument, load_mnist
+from benchmarks.data import Data, Split, add_data_argument, load_digits, load_mnist
 from benchmarks.layer_policies_report import report
-from benchmarks.models import LENET_300_100, lenet5, mlp
+from benchmarks.models import DIGITS_MLP, LENET_300_100, lenet5, mlp
 from benchmarks.records import RESULTS, Records, write_text
 from benchmarks.training import accuracy, train
 from dwf_optim import DWFOptimizer, param_groups, sparsify
 
 # How a network is built, the shape of its inputs, and its last layer.
 NETWORKS: dict[str, tuple[Callable[[int], nn.Module], tuple[int, ...], str]] = {
+    "MLP 64-300-100-10": (lambda seed: mlp(DIGITS_MLP, seed), (64,), "4.weight"),
     "LeNet-300-100": (lambda seed: mlp(LENET_300_100, seed), (784,), "4.weight"),
     "LeNet-5": (lenet5, (1, 28, 28), "9.weight"),
 }
 # "sigma" is left out: torch's default init has variance 1 / (3 fan_in), so it is "fan_in" here.
 SCALINGS = ("equal", "fan_in")
 COMPRESSIONS = (20, 50, 100, 200, 500)
-LR, MOMENTUM, DEPTH = 0.1, 0.9, 3
+LR, MOMENTUM, DEPTH = 0.03, 0.9, 3
 # By network: penalties, seeds, epochs, batch size.
 RUNS: dict[str, tuple[tuple[float, ...], tuple[int, ...], int, int]] = {
+    "MLP 64-300-100-10": ((5e-4, 1e-3, 2e-3), (0, 1, 2), 40, 32),
     "LeNet-300-100": ((5e-4, 1e-3), (0, 1), 10, 256),
     "LeNet-5": ((2e-4, 5e-4), (0,), 3, 128),
 }
@@ -113,15 +115,24 @@ def main() -> None:
     """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_argument(parser)
+    parser.add_argument("--network", choices=NETWORKS, help="only this one")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
     options = parser.parse_args()
     torch.set_num_threads(1)
     records = Records(options.out / "layer_policies.jsonl")
-    missing = [config for config in configurations() if not records.has(config)]
-    if missing:
-        data = load_mnist(options.data, "standard")
-        for config in tqdm(missing, unit="run"):
-            records.add(config, run(config, data))
+    missing = [
+        config
+        for config in configurations()
+        if not records.has(config) and options.network in (None, config["network"])
+    ]
+    data: dict[bool, Data] = {}
+    for config in tqdm(missing, unit="run"):
+        on_mnist = config["network"].startswith("LeNet")
+        if on_mnist not in data:
+            data[on_mnist] = (
+                load_mnist(options.data, "standard") if on_mnist else load_digits("standard")
+            )
+        records.add(config, run(config, data[on_mnist]))
     write_text(options.out / "layer_policies.md", report(records))
 
 

@@ -22,8 +22,9 @@ def report(records: Records) -> str:
 Made by `python -m benchmarks.layer_policies --data DIR` from `layer_policies.jsonl`.
 {records.provenance()}
 
-MNIST, depth {rows[0][CONFIG]["depth"]}, lr {rows[0][CONFIG]["lr"]:g} with a cosine schedule, momentum
-{rows[0][CONFIG]["momentum"]:g}; 5000 of the 60000 training images are held out. Every run is cut to each
+scikit-learn's digits (the MLP) and MNIST (the LeNets), depth {rows[0][CONFIG]["depth"]}, lr
+{rows[0][CONFIG]["lr"]:g} with a cosine schedule, momentum {rows[0][CONFIG]["momentum"]:g}; part of the
+training images is held out. Every run is cut to each
 compression by `sparsify(sparsity=...)`, without training on. {diverged} of {len(records.rows)} runs
 diverged.
 """

@@ -174,7 +174,7 @@ def main() -> None:
     out = parser.parse_args().out
     torch.set_num_threads(1)
     # Rates outside the window are what this script is for.
-    warnings.filterwarnings("ignore", module="dwf_optim")
+    warnings.filterwarnings("ignore", message="lr outside the usable window")
     records = Records(out / "lr_window.jsonl")
     data = {scaling: load_digits(scaling) for scaling in SCALINGS}
     for config in tqdm([c for c in configurations() if not records.has(c)], unit="run"):

@@ -48,6 +48,26 @@ def lenet5(seed: int) -> nn.Sequential:
         )
 
 
+def small_vgg(seed: int, widths: Sequence[int] = (16, 32, 64)) -> nn.Sequential:
+    """Build convolutions of 3x3 with batch norms, each halving the image, and one linear layer.
+
+    Args:
+        seed: As of `mlp`.
+        widths: Filters of each convolution.
+
+    Returns:
+        The network, for images of 3x32x32; 34 k parameters.
+    """
+    layers: list[nn.Module] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for before, width in itertools.pairwise((3, *widths)):
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+        side = 32 >> len(widths)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side**2, 10))
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions of 3x3 with batch norms, beside the identity or a convolution of 1x1."""
 

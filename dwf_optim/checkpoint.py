@@ -82,13 +82,20 @@ def is_plain(groups: Groups) -> bool:
     return not any("depth" in group for group in groups)
 
 
+def _is_cut_like(value: Tensor, p: Tensor) -> bool:
+    """Say whether a value has a parameter's shape, or that of gates: 1 wherever it is another."""
+    return value.ndim == p.ndim and all(
+        size in (1, of_p) for size, of_p in zip(value.shape, p.shape, strict=True)
+    )
+
+
 def _copy(key: str, value: Any, p: Tensor) -> Any:
     if not isinstance(value, Tensor):
         return deepcopy(value)
     # Numbers kept once per tensor (a step counter) stay where the base keeps them.
     if is_per_tensor(key) or value.ndim == 0 < p.ndim:
         return value.clone()
-    if value.shape == p.shape and is_sharded(p) != is_sharded(value):
+    if is_sharded(p) != is_sharded(value) and _is_cut_like(value, p):
         # From one process to shards, or back.
-        return place(cut(value.to(p.device), p).clone(), p)
+        return place(cut(value.to(p.device), p).clone(), p, value.shape)
     return value.to(device=p.device, copy=True)

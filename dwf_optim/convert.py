@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dwf_optim.factors import leave_one_out
+from dwf_optim.factors import leave_one_out, product
+from dwf_optim.gates import group_sum
 from dwf_optim.state import State, is_per_tensor
 
 # (value in the base's state, one factor, product of the others) -> value for that factor
@@ -72,13 +73,55 @@ MOMENTS: dict[str, dict[str, Rule]] = {
 }
 
 
-def check_convertible(base: type[Optimizer], state: State, shape: torch.Size) -> None:
+# What a gate keeps, by what each weight of its group would (with that weight's part of omega among the
+# others, and given for the signs): its gradient is the sum of theirs.
+Merge = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def _sum(values: Tensor, others: Tensor, gate: Tensor) -> Tensor:
+    return group_sum(values, gate)
+
+
+def _square_of_sum(values: Tensor, others: Tensor, gate: Tensor) -> Tensor:
+    # Squares do not tell how gradients agree; this is what they are at most together, so that the first
+    # steps are too small rather than too large.
+    return group_sum(values.sqrt(), gate).square_()
+
+
+def _mean(values: Tensor, others: Tensor, gate: Tensor) -> Tensor:
+    return group_sum(values, gate) * (gate.numel() / max(1, values.numel()))
+
+
+def _weighted_mean(values: Tensor, others: Tensor, gate: Tensor) -> Tensor:
+    sizes = others.abs()
+    return group_sum(values * sizes, gate) / group_sum(sizes, gate).clamp_(min=1e-30)
+
+
+def _own(values: Tensor, others: Tensor, gate: Tensor) -> Tensor:
+    return values
+
+
+# A base's rule that is not here cannot be converted to gates.
+MERGES: dict[Rule, Merge] = {
+    _linear: _sum,
+    _quadratic: _square_of_sum,
+    _size: _sum,
+    _sign: _weighted_mean,
+    _same: _mean,
+    _restart: _own,
+}
+
+
+def check_convertible(
+    base: type[Optimizer], state: State, shape: torch.Size, to_gates: bool = False
+) -> None:
     """Refuse a state of which not every value is known.
 
     Args:
         base: The base's class.
         state: Its state for a weight.
         shape: The weight's.
+        to_gates: Whether groups of weights share gates.
 
     Raises:
         ValueError: With the value's name.
@@ -92,6 +135,12 @@ def check_convertible(base: type[Optimizer], state: State, shape: torch.Size) ->
                 f"cannot convert {base.__name__}'s state {key!r} of shape {tuple(value.shape)} to "
                 f"factors: known are {sorted(rules)}; start from the model's weights, or add the base "
                 "to dwf_optim.convert.MOMENTS"
+            )
+        if to_gates and rules[key] not in MERGES:
+            raise ValueError(
+                f"cannot convert {base.__name__}'s state {key!r} to gates: what the weights of a group "
+                "keep together is not known; start from the model's weights, or add its rule to "
+                "dwf_optim.convert.MERGES"
             )
 
 
@@ -115,6 +164,37 @@ def convert_state(base: type[Optimizer], state: State, factors: Sequence[Tensor]
                 target[key] = rules[key](value, factor, other) if key in rules else value.clone()
             else:
                 target[key] = value
+    return converted
+
+
+def convert_to_gates(
+    base: type[Optimizer], state: State, omega: Tensor, gates: Sequence[Tensor]
+) -> list[State]:
+    """Turn what a base keeps for a weight into what it would keep for the full factor and the gates.
+
+    Args:
+        base: The base's class.
+        state: Its state for the weight, as `check_convertible` passes it; elementwise values in the
+            shape of ``omega``; not changed.
+        omega: The full factor, in the shape against which gates broadcast.
+        gates: ``D - 1`` tensors.
+
+    Returns:
+        The full factor's state, and one for each gate.
+    """
+    rules = _rules(base)
+    factors = [omega, *gates]
+    others = [product(gates).expand_as(omega), *(omega * other for other in leave_one_out(gates))]
+    converted: list[State] = [{} for _ in factors]
+    for key, value in state.items():
+        for index, target in enumerate(converted):
+            if not isinstance(value, Tensor) or key not in rules:
+                target[key] = value.clone() if isinstance(value, Tensor) else value
+                continue
+            rule = rules[key]
+            target[key] = rule(value, factors[index], others[index])
+            if index > 0:
+                target[key] = MERGES[rule](target[key], others[index], gates[0])
     return converted
 
 

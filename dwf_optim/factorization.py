@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -18,11 +18,10 @@ from dwf_optim.init import INITS
 from dwf_optim.notify import warn
 from dwf_optim.sharding import is_sharded
 from dwf_optim.state import FORMAT, State
-from dwf_optim.storage import STORAGES, Storage
+from dwf_optim.storage import STORAGES, Gated, Storage
+from dwf_optim.structure import Structure, check_structure, is_elementwise
 
 MAX_DEPTH = 8
-STRUCTURES = (None, "elementwise")
-RESERVED_STRUCTURES = ("filter", "neuron", "input", "head")
 FLUSHES = (None, "dead")
 
 
@@ -36,7 +35,9 @@ class Factorization:
         storage: "full": every factor is kept. "tied": one root for all of them. "ephemeral": the base's
             state only.
         init: Name of the initialization; None becomes "preserve", and "balanced" where one root is kept.
-        structure: None or "elementwise".
+        structure: Which weights share gates: None or "elementwise" for none, a name in
+            `dwf_optim.structure.STRUCTURES`, one with its number, or a tuple of dimensions.
+        weigh_by_size: Whether a group's penalty is multiplied by the root of its number of weights.
         lr_scale: "auto" or a positive number.
         min_ndim: Tensors with fewer dimensions are left to the base, without penalty.
         flush: "dead" zeroes weights killed by underflow; None does not.
@@ -46,7 +47,8 @@ class Factorization:
     penalty: float
     storage: str
     init: str
-    structure: str | None
+    structure: Structure
+    weigh_by_size: bool
     lr_scale: float | Literal["auto"]
     min_ndim: int
     flush: str | None
@@ -72,10 +74,12 @@ class Factorization:
             pass
         return _validate(*values)
 
-    @property
+    @functools.cached_property
     def mode(self) -> Storage:
         """How the factors are kept."""
-        return STORAGES[self.storage]
+        if self.structure is None or is_elementwise(self.structure):
+            return STORAGES[self.storage]
+        return Gated(self.structure, self.weigh_by_size)
 
     def factorizes(self, ndim: int) -> bool:
         """Say whether a tensor with this many dimensions is split into factors."""
@@ -115,6 +119,7 @@ class Factorization:
         if p.layout != torch.strided:
             raise TypeError(f"sparse parameters {what} are not factorized: give their group depth=1")
         self.mode.check_dtype(p.dtype)
+        self.mode.check(p)
 
     def check_base(self, engine: Engine) -> None:
         """Refuse a base under which the storage would compute something else.
@@ -145,8 +150,8 @@ def _validate(*values: Any) -> Factorization:
     options["depth"] = _depth(options["depth"])
     options["penalty"] = _penalty(options["penalty"])
     _one_of("storage", options["storage"], tuple(STORAGES))
-    options["init"] = _init(options["init"], options["storage"])
-    _one_of("structure", options["structure"], STRUCTURES, RESERVED_STRUCTURES)
+    check_structure(options["structure"], options["storage"], options["weigh_by_size"])
+    options["init"] = _init(options["init"], options["storage"], options["structure"])
     _one_of("flush", options["flush"], FLUSHES)
     options["lr_scale"] = _lr_scale(options["lr_scale"])
     options["min_ndim"] = _count("min_ndim", options["min_ndim"])
@@ -215,20 +220,32 @@ def checked(group: Mapping[str, Any], engine: Engine) -> Factorization:
     return factorization
 
 
+def factorized(groups: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Tensor, Factorization]]:
+    """Go through the parameters that are split into factors, in order, each with its group's options."""
+    for group in groups:
+        factorization = Factorization.from_group(group)
+        for p in group["params"]:
+            if factorization.factorizes(p.ndim):
+                yield p, factorization
+
+
 def base_options(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a parameter group tells the base: ``lr``, ``momentum``, ..."""
     return {key: value for key, value in group.items() if key not in OWN_KEYS}
 
 
-def _init(value: object, storage: str) -> str:
-    mode = STORAGES[storage]
+def _init(value: object, storage: str, structure: Structure) -> str:
+    elementwise = is_elementwise(structure)
+    mode = STORAGES[storage] if elementwise else Gated
     if value is None:
         return mode.default_init
     _one_of("init", value, tuple(INITS))
-    if not (mode.any_init or value == mode.default_init):
+    if mode.one_init and value != mode.default_init:
+        what = f"storage={storage!r}" if elementwise else f"structure={structure!r}"
+        other = "storage='full'" if elementwise else "structure=None"
         raise ValueError(
-            f"storage={storage!r} has one root for all factors of a weight, so they start balanced: "
-            f"leave init out, or give init='balanced', not {value!r}; or use storage='full'"
+            f"{what} {mode.one_init}: leave init out, or give init={mode.default_init!r}, not "
+            f"{value!r}; or use {other}"
         )
     return str(value)
 
@@ -277,10 +294,6 @@ def _number(name: str, value: object) -> float:
     return float(value)
 
 
-def _one_of(
-    name: str, value: object, known: tuple[object, ...], reserved: tuple[object, ...] = ()
-) -> None:
-    if value in reserved:
-        raise ValueError(f"{name}={value!r} is not implemented yet; use one of {known}")
+def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}; use one of {known}")

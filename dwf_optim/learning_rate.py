@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dwf_optim.notify import warn
+from dwf_optim.structure import is_elementwise
 
 BaseKind = Literal["sgd", "adam"]
 
@@ -35,6 +36,10 @@ LARGEST = 4
 
 # Where a weight that is not needed starts its way to zero: the scale of usual inits.
 TYPICAL_START = 0.05
+
+# The same for a group of weights that share gates, by its norm: torch's default init gives every filter
+# and neuron 1 / sqrt(3), whatever its size.
+TYPICAL_NORM = 0.58
 
 # lr / (1 - momentum) beyond which training failed wherever it was measured, in lr_window.md and mnist.md
 # of benchmarks/results: below the first number it barely moved, above the second it diverged or stalled.
@@ -79,12 +84,15 @@ class DecayBudget:
         required: What takes a weight from its start to the collapse threshold without gradient.
         penalty_needed: The lambda that would just do, other things equal; inf at zero rates.
         steps_needed: The steps that would just do, at the mean rate; inf at zero rate or penalty.
+        reached_at: The step by which that weight is at the threshold; None if never, or where only the
+            sums are known.
     """
 
     available: float
     required: float
     penalty_needed: float
     steps_needed: float
+    reached_at: int | None = None
 
     @property
     def reachable(self) -> bool:
@@ -95,7 +103,8 @@ class DecayBudget:
         """Say in one sentence what is missing and what would do."""
         needed = f"the decay budget lambda * sum(lr) is {self.available:.3g} of {self.required:.3g}"
         if self.reachable:
-            return f"{needed}: weights without gradient reach zero"
+            when = "" if self.reached_at is None else f" by step {self.reached_at}"
+            return f"{needed}: weights without gradient reach zero{when}"
         return (
             f"{needed} needed for a weight to reach zero: raise penalty to "
             f"{self.penalty_needed:.2g} or train for {self.steps_needed:.0f} steps"
@@ -129,6 +138,25 @@ def momentum_gain(group: Mapping[str, Any]) -> float:
     momentum = float(group.get("momentum") or 0.0)
     dampening = float(group.get("dampening") or 0.0) if momentum else 0.0
     return (1 - dampening) / (1 - momentum) if momentum < 1 else math.inf
+
+
+def peak_of(group: Mapping[str, Any]) -> dict[str, float]:
+    """Return the highest rate and momentum that a group says it will have.
+
+    Args:
+        group: A parameter group; schedulers note ``initial_lr``, ``max_lr`` and ``max_momentum`` there.
+
+    Returns:
+        ``lr``, and ``momentum`` where the group has one.
+    """
+
+    def highest(*keys: str) -> float:
+        return max(float(group[key]) for key in keys if group.get(key) is not None)
+
+    peak = {"lr": highest("lr", "initial_lr", "max_lr")}
+    if group.get("momentum") is not None:
+        peak["momentum"] = highest("momentum", "max_momentum")
+    return peak
 
 
 def decay_budget(
@@ -213,15 +241,24 @@ def budgets_of_run(
         threshold: ``|weight|`` that counts as zero.
 
     Returns:
-        None of them for Adam-type bases, nor for thresholds at which ordinary weights count as zero.
+        None of them for Adam-type bases, nor for thresholds at which ordinary weights count as zero, nor
+        for groups with ``weigh_by_size``.
     """
     if kind != "sgd" or not 0 < threshold < TYPICAL_START:
         return []
-    required = required_decay(threshold=threshold)
+    elementwise, of_groups = (
+        required_decay(start, threshold) for start in (TYPICAL_START, TYPICAL_NORM)
+    )
     return [
-        budget_from_travel(group["penalty_sum"], group["lr_sum"], group["steps"], required)
+        budget_from_travel(
+            group["penalty_sum"],
+            group["lr_sum"],
+            group["steps"],
+            elementwise if is_elementwise(group["structure"]) else of_groups,
+        )
         for group in groups
-        if group["steps"] > 0
+        # Where penalties go by size, there is no one budget for a parameter group.
+        if group["steps"] > 0 and not group["weigh_by_size"]
     ]
 
 
@@ -238,8 +275,7 @@ def warn_outside_window(group: Mapping[str, Any], kind: BaseKind) -> None:
     """
     if kind == "adam" and "betas" not in group:
         return  # measured with Adam; what a rate means for Adadelta or Rprop is another matter
-    rates = [group[key] for key in ("lr", "initial_lr", "max_lr") if group.get(key) is not None]
-    peak = {**group, "lr": max(float(rate) for rate in rates)}
+    peak = {**group, **peak_of(group)}
     if "momentum" in group and "base_momentum" in group:
         peak["momentum"] = group["base_momentum"]
     rate = max(float(moment["lr"]) * momentum_gain(moment) for moment in (group, peak))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dwf_optim.base import Engine, constructor_default, constructor_options
-from dwf_optim.convert import check_convertible, convert_state, has_stepped
+from dwf_optim.convert import has_stepped
 from dwf_optim.factorization import OWN_KEYS, Factorization, base_options
 from dwf_optim.members import Group, Member, members_by_group
 from dwf_optim.sharding import local, local_state, place_state
@@ -72,7 +72,7 @@ def converted(
         todo += [(member, factorization) for member in stepped]
     for (p, *_), factorization in todo:
         if factorization.factorizes(p.ndim):
-            check_convertible(engine.base, plain[p], p.shape)
+            factorization.mode.check_convertible(engine.base, plain[p], p.shape)
     new: dict[Tensor, State] = {}
     for member, factorization in todo:
         p = member.p
@@ -80,11 +80,12 @@ def converted(
             new[p] = deepcopy(plain[p])
             continue
         new[p] = dict(store.state_of(own, member, factorization))
+        mode, depth = factorization.mode, factorization.depth
         factors = [local(f) for f in factorization.factors(p, new[p])]
-        views = convert_state(engine.base, local_state(plain[p]), factors)
-        # A root is stepped as the first of its factors.
-        parts = factorization.mode.parts(factorization.depth)
-        put_base_states(new[p], parts, [place_state(view, {}, p) for view in views[: len(parts)]])
+        views = mode.convert(engine.base, local_state(plain[p]), factors)
+        likes = mode.kept(new[p], depth) or [p]
+        placed = [place_state(view, {}, like) for view, like in zip(views, likes, strict=True)]
+        put_base_states(new[p], mode.parts(depth), placed)
     return new
 
 

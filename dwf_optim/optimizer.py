@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,16 @@ from torch.optim.optimizer import ParamsT
 
 from dwf_optim.base import Engine, constructor_options
 from dwf_optim.checkpoint import is_plain, unpack
-from dwf_optim.factorization import OWN_KEYS, RUN_KEYS, Factorization, checked, without_common
+from dwf_optim.factorization import (
+    OWN_KEYS,
+    RUN_KEYS,
+    Factorization,
+    checked,
+    factorized,
+    without_common,
+)
 from dwf_optim.init import INITS
-from dwf_optim.learning_rate import DecayBudget, budgets_of_run
+from dwf_optim.learning_rate import FLOAT32_EPS, BaseKind, DecayBudget, budgets_of_run
 from dwf_optim.loading import check_plain, complete, converted, plain_options, upgrade
 from dwf_optim.members import Group, find, members_by_group, positions
 from dwf_optim.notify import warn
@@ -26,6 +33,9 @@ from dwf_optim.step import resolve_backend
 from dwf_optim.step.group import plan_group, step_group
 from dwf_optim.storage.switch import switch
 from dwf_optim.store import FactorStore
+
+if TYPE_CHECKING:
+    from dwf_optim.budget import RunBudget
 
 
 class DWFOptimizer(Optimizer):
@@ -56,7 +66,11 @@ class DWFOptimizer(Optimizer):
         storage: "full": every factor is kept in the state, in float32 or wider. "tied": one root a
             weight, which does what init="balanced" does, with a D-th of the state. "ephemeral": no root
             either, float32 weights and SGD, Adam, AdamW only.
-        structure: None or "elementwise".
+        structure: None ("elementwise"): every weight has factors of its own. "filter" (convolutions),
+            "neuron", "input", ("head", number), ("qkv_head", number), or a tuple of the dimensions that
+            tell groups apart: weights of a group share ``D - 1`` gates and become zero together
+            (``dwf_optim.gates``); storage "full", init "preserve", any backend but "native".
+        weigh_by_size: Whether a group's penalty is multiplied by the root of its number of weights.
         lr_scale: Factor-space rate over ``lr``: "auto" (by depth and base), or a number; 1.0 is the
             paper's raw rate.
         min_ndim: Tensors with fewer dimensions (biases, norms) are stepped by the base as they are.
@@ -89,7 +103,8 @@ class DWFOptimizer(Optimizer):
         depth: int = 3,
         init: str | None = None,
         storage: str = "full",
-        structure: str | None = None,
+        structure: str | tuple[str | int, ...] | None = None,
+        weigh_by_size: bool = False,
         lr_scale: float | str = "auto",
         min_ndim: int = 2,
         backend: str = "auto",
@@ -113,6 +128,7 @@ class DWFOptimizer(Optimizer):
             "init": init,
             "storage": storage,
             "structure": structure,
+            "weigh_by_size": weigh_by_size,
             "lr_scale": lr_scale,
             "min_ndim": min_ndim,
             "flush": flush,
@@ -168,12 +184,12 @@ class DWFOptimizer(Optimizer):
         *_, (group, members) = members_by_group(self.param_groups)
         try:
             factorization = checked(group, self._engine)
-            factorized = [member for member in members if factorization.factorizes(member.p.ndim)]
-            if factorized and (asked or self._asked_for_weight_decay):
+            split = [member for member in members if factorization.factorizes(member.p.ndim)]
+            if split and (asked or self._asked_for_weight_decay):
                 self._warn_of_weight_decay(group)
             if INITS[factorization.init].redraws:
                 with torch.no_grad():
-                    self._store.redraw(factorized, factorization)
+                    self._store.redraw(split, factorization)
         except Exception:
             self.param_groups.pop()
             raise
@@ -191,9 +207,7 @@ class DWFOptimizer(Optimizer):
 
     def factorized(self) -> Iterator[Tensor]:
         """Go through the parameters that are split into factors, in order."""
-        for group in self.param_groups:
-            factorization = Factorization.from_group(group)
-            yield from (p for p in group["params"] if factorization.factorizes(p.ndim))
+        yield from (p for p, _ in factorized(self.param_groups))
 
     @torch.no_grad()
     def factors(self, parameter: Tensor) -> list[Tensor]:
@@ -204,7 +218,8 @@ class DWFOptimizer(Optimizer):
 
         Returns:
             The ``D`` factors in product order; empty for a parameter that is not factorized. With
-            storage "full" the factors themselves, else new tensors, computed from the root.
+            storage "full" the factors themselves, else new tensors, computed from the root. Where
+            weights share gates: the full factor, then ``D - 1`` gates of their own shape.
 
         Raises:
             ValueError: If the optimizer does not hold the parameter.
@@ -229,7 +244,8 @@ class DWFOptimizer(Optimizer):
                 mask, the same on every rank, or a sharded one.
 
         Raises:
-            ValueError: If the optimizer does not hold the parameter, or the shapes differ.
+            ValueError: If the optimizer does not hold the parameter, the shapes differ, or weights share
+                gates (``structure``) and the mask would leave a part of a group.
         """
         if mask.shape != parameter.shape:
             raise ValueError(
@@ -237,6 +253,11 @@ class DWFOptimizer(Optimizer):
             )
         group, member = find(self.param_groups, parameter)
         self._store.zero_(self.state, member, Factorization.from_group(group), mask)
+
+    @property
+    def kind(self) -> BaseKind:
+        """How the base's step depends on the gradient: "sgd" if proportional to it, else "adam"."""
+        return self._engine.kind
 
     def decay_budgets(self, threshold: float) -> list[DecayBudget]:
         """Say, for each group that has stepped, how far its penalty could have shrunk weights.
@@ -249,6 +270,34 @@ class DWFOptimizer(Optimizer):
             which ordinary weights count as zero anyway.
         """
         return budgets_of_run(self.param_groups, self._engine.kind, threshold)
+
+    def budget(
+        self, scheduler: Any, steps: int, *, every: int = 1, threshold: float = FLOAT32_EPS
+    ) -> RunBudget:
+        """Say whether the steps to come can take weights to zero, by when, and which penalty would.
+
+        The schedule is played through on copies; neither optimizer nor schedulers change.
+
+        Args:
+            scheduler: What will set learning rate and penalty: one scheduler, several, or None for both
+                as they are. Torch's and ours, `TargetSparsity` too.
+            steps: How many more the run takes; those already taken count as well.
+            every: Steps between two ``step()`` of a learning-rate scheduler: ``len(loader)``, if it goes
+                by epochs.
+            threshold: ``|weight|`` that counts as zero; 1e-3 with `TargetSparsity`.
+
+        Returns:
+            The budget of each group that has factors; of none for Adam-type bases, which follow no
+            such law.
+
+        Raises:
+            TypeError: If a scheduler is none.
+            ValueError: If a number is out of range, or a scheduler belongs to another optimizer or goes
+                by what is measured (ReduceLROnPlateau).
+        """
+        from dwf_optim.budget import forecast  # which knows the schedulers, and they the optimizer
+
+        return forecast(self, scheduler, steps, every=every, threshold=threshold)
 
     # -------------------------------------------------------------------- step
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dwf_optim.factors import zero_where
 from dwf_optim.sharding import local, local_state
 from dwf_optim.state import State, elementwise, is_per_tensor
 from dwf_optim.storage import Storage
@@ -61,7 +60,7 @@ def seems_unwritten(
         return step % EVERY != 0 or _agrees(p, kept, mode, depth)
     tensors = [local(tensor) for tensor in (p, *kept)]
     size = tensors[0].numel()
-    if size <= WHOLE or (flat := _flat(tensors)) is None:
+    if size <= WHOLE or not mode.by_element or (flat := _flat(tensors)) is None:
         return _agrees(p, kept, mode, depth)
     # A little less than a row, so that pieces wander through it and no row is left out.
     apart = max(max(tensors[0].stride()), APART) - LINE
@@ -74,14 +73,16 @@ def seems_unwritten(
 def follow(p: Tensor, state: State, mode: Storage, depth: int) -> None:
     """Bring factors and elementwise base state to the dtype and device that the weight calls for."""
     dtype = torch.promote_types(p.dtype, torch.float32)
-    values = [*mode.kept(state, depth), *elementwise(state)]
+    kept = mode.kept(state, depth)
+    values = [*kept, *elementwise(state)]
+    shapes = {p.shape, *(tensor.shape for tensor in kept)}
     held = next((v for v in values if isinstance(v, Tensor) and v.shape == p.shape), None)
     if held is None or (held.dtype == dtype and held.device == p.device):
         return
     for key, value in state.items():
         if is_per_tensor(key) or not isinstance(value, Tensor):
             continue
-        if value.shape == p.shape and value.dtype == held.dtype:
+        if value.shape in shapes and value.dtype == held.dtype:
             state[key] = value.to(device=p.device, dtype=dtype)
 
 
@@ -109,9 +110,7 @@ def take_over(p: Tensor, state: State, mode: Storage, depth: int) -> None:
     changed = ~same
     if not bool(changed.any()):
         return
-    for tensor, value in zip(kept, mode.match(kept, p, depth), strict=True):
-        tensor.copy_(torch.where(changed, value, tensor))
-    zero_where(changed & (p == 0), elementwise(state))
+    mode.take_over(kept, state, p, depth, changed)
 
 
 def _flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
@@ -127,7 +126,7 @@ def _flat(tensors: Sequence[Tensor]) -> list[Tensor] | None:
 def _agrees(p: Tensor, kept: Sequence[Tensor], mode: Storage, depth: int) -> bool:
     """Whether all of a weight is the product of its factors; compared in blocks."""
     tensors = [local(tensor) for tensor in (p, *kept)]
-    flat = _flat(tensors)
+    flat = _flat(tensors) if mode.by_element else None
     if flat is None:
         return _equal(tensors, mode, depth)
     blocks = zip(*(t.view(-1).split(BLOCK) for t in flat), strict=True)

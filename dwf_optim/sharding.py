@@ -36,24 +36,28 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def place(part: Tensor, like: Tensor) -> Tensor:
+def place(part: Tensor, like: Tensor, shape: torch.Size | None = None) -> Tensor:
     """Make this rank's part into a tensor that is sharded like another.
 
     Args:
-        part: Of the shape of ``local(like)``.
+        part: Of the shape of ``local(like)``, or of this rank's part of ``shape``.
         like: Any tensor.
+        shape: Of the whole; that of ``like`` if None. Of its size in the dimensions that are cut.
 
     Returns:
-        A tensor of the shape of ``like`` over the memory of ``part``.
+        A tensor of that shape over the memory of ``part``.
     """
     if not is_sharded(like):
         return part
     from torch.distributed.tensor import DTensor
 
     mesh, placements = like.device_mesh, like.placements
-    return DTensor.from_local(
-        part, mesh, placements, run_check=False, shape=like.shape, stride=like.stride()
-    )
+    stride = like.stride()
+    if shape is None:
+        shape = like.shape
+    elif shape != like.shape:
+        stride = torch.empty(shape, device="meta").stride()
+    return DTensor.from_local(part, mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
 def cut(tensor: Tensor, like: Tensor) -> Tensor:

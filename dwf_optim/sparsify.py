@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
+from dwf_optim.factorization import factorized
+from dwf_optim.flops import flops_by_layer
 from dwf_optim.groups import factorizable
 from dwf_optim.learning_rate import FLOAT32_EPS
 from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
-from dwf_optim.protection import PerLayer, floors, protected
+from dwf_optim.protection import floors, protected
+from dwf_optim.ranking import Ranking, at_most, whole_groups
 from dwf_optim.report import LayerReport, SparsityReport
 from dwf_optim.sharding import cut, local, whole
+from dwf_optim.storage import STORAGES, Storage
 from dwf_optim.unwrap import unwrap
 
 logger = logging.getLogger(__name__)
@@ -35,16 +41,19 @@ def sparsify(
     sparsity: float | None = None,
     tolerance: float | None = None,
     evaluate: Evaluate | None = None,
-    min_nonzero_per_unit: PerLayer = 0,
-    min_density: PerLayer = 0.0,
+    min_nonzero_per_unit: int | Mapping[str, int] = 0,
+    min_density: float | Mapping[str, float] = 0.0,
+    example: Any = None,
     progress: bool = True,
 ) -> SparsityReport:
-    """Set small weights to exactly zero, by one of three rules.
+    r"""Set small weights to exactly zero, by one of three rules.
 
     Training ends with weights that are nearly zero and do nothing. The rules are: a fixed
     ``threshold``; a target ``sparsity``, global over all factorized tensors by magnitude; or a
     ``tolerance``, the largest sparsity (found by bisection over the magnitudes) at which ``evaluate``
     loses at most that much. With none of the three, the threshold is float32's eps, as in the paper.
+    Where weights share gates (``structure=`` of the optimizer), whole groups become zero, by their norm
+    :math:`\|w_j\|_2` in place of a weight's magnitude.
 
     Args:
         model: The trained model; its weights change in place. If it is sharded, all ranks call this.
@@ -52,14 +61,17 @@ def sparsify(
             and the base's state become zero too, so that training on keeps the zeros. Without one, the
             tensors are those that `param_groups` would factorize.
         threshold: Weights with ``|w| <= threshold`` become zero.
-        sparsity: Fraction of zeros to reach, in [0, 1); exact to one weight.
+        sparsity: Fraction of zeros to reach, in [0, 1); exact to one weight, or group.
         tolerance: Most that the metric may lose, >= 0.
         evaluate: ``evaluate(model) -> float``, higher is better. Required with ``tolerance``;
             otherwise only reported.
         min_nonzero_per_unit: Weights that every output unit (first dimension: neuron, filter) keeps at
             least, its largest, whatever the rule says. One number for all layers, or numbers by
             parameter name, as ``{"4.weight": 1}`` for a last layer; others then have 0.
-        min_density: Fraction of its weights that a layer keeps at least, given likewise.
+        min_density: Fraction of its weights that a layer keeps at least, given likewise. Groups that
+            have a weight to keep are kept whole.
+        example: Optional input of the model, or a tuple of its inputs: the report then has the
+            operations of linear and convolution layers before, and without the groups that are zero.
         progress: Whether the bisection shows a progress bar.
 
     Returns:
@@ -75,8 +87,9 @@ def sparsify(
     if optimizer is not None:
         way_out = "; without factors to clear, pass none"
         optimizer = unwrap(optimizer, "a DWFOptimizer or None", way_out)
-    weights = _weights(model, optimizer)
-    tensors = list(weights.values())
+    held = _held(model, optimizer)
+    weights = {name: weight for name, (weight, _) in held.items()}
+    tensors, modes = list(weights.values()), [mode for _, mode in held.values()]
     for name, weight in weights.items():
         if bool(whole(weight).isnan().any()):
             raise ValueError(
@@ -84,8 +97,11 @@ def sparsify(
                 "a smaller lr"
             )
     least = floors(weights, min_nonzero_per_unit, min_density)
-    kept = [protected(whole(weight), least[name]) for name, weight in weights.items()]
-    ranking = None if sparsity is None and tolerance is None else _Ranking(tensors, kept)
+    kept = [
+        whole_groups(protected(whole(weight), least[name]), mode)
+        for name, (weight, mode) in held.items()
+    ]
+    ranking = None if sparsity is None and tolerance is None else Ranking(tensors, modes, kept)
     count = 0 if ranking is None or sparsity is None else ranking.count_of(sparsity)
     before = None if evaluate is None else _score(evaluate, model)
     if ranking is not None:
@@ -94,7 +110,8 @@ def sparsify(
         masks, limit = ranking.smallest(count)
     else:
         limit = FLOAT32_EPS if threshold is None else float(threshold)
-        masks = [(whole(w).abs() <= limit) & ~keep for w, keep in zip(tensors, kept, strict=True)]
+        small = [at_most(limit, weight, mode) for weight, mode in held.values()]
+        masks = [mask & ~keep for mask, keep in zip(small, kept, strict=True)]
         if optimizer is not None and not any(bool(mask.any()) for mask in masks):
             _warn_if_hopeless(optimizer, limit)
     after = None
@@ -103,18 +120,20 @@ def sparsify(
         with _masked(tensors, masks):
             after = _score(evaluate, model)
     spared = [
-        int((keep & (whole(w).abs() <= limit)).sum()) for w, keep in zip(tensors, kept, strict=True)
+        int((keep & at_most(limit, *pair)).sum()) for pair, keep in zip(held.values(), kept, strict=True)
     ]
     for weight, mask in zip(tensors, masks, strict=True):
         if optimizer is None:
             local(weight).masked_fill_(cut(mask, weight), 0)
         else:
             optimizer.zero_(weight, mask)
+    flops = {} if example is None else flops_by_layer(model, example)
     layers = tuple(
-        LayerReport(name, tuple(w.shape), w.numel(), int(torch.count_nonzero(whole(w))), number)
-        for (name, w), number in zip(weights.items(), spared, strict=True)
+        _layer(name, weight, mode, number, flops.get(name.rpartition(".")[0]))
+        for (name, (weight, mode)), number in zip(held.items(), spared, strict=True)
     )
-    report = SparsityReport(layers, limit, before, after)
+    total = None if example is None else sum(flops.values())
+    report = SparsityReport(layers, limit, before, after, total)
     logger.info("sparsify: %d of %d weights left", report.nonzero, report.total)
     return report
 
@@ -141,19 +160,29 @@ def _check(
         raise ValueError("tolerance needs evaluate, a function of the model that returns a metric")
 
 
-def _weights(model: nn.Module, optimizer: DWFOptimizer | None) -> dict[str, Tensor]:
-    """Return the tensors to sparsify by name, each once, in the model's order."""
+def _held(model: nn.Module, optimizer: DWFOptimizer | None) -> dict[str, tuple[Tensor, Storage]]:
+    """Return the tensors to sparsify by name, each once, in the model's order, and how they are kept."""
     if optimizer is None:
-        weights = factorizable(model)
+        chosen = {name: (p, STORAGES["full"]) for name, p in factorizable(model).items()}
     else:
-        held = set(optimizer.factorized())
-        weights = {name: p for name, p in model.named_parameters() if p in held}
-    if not weights:
+        held = dict(factorized(optimizer.param_groups))
+        chosen = {name: (p, held[p].mode) for name, p in model.named_parameters() if p in held}
+    if not chosen:
         raise ValueError(
             "no factorized tensor found: the optimizer holds none of the model's weights with "
             "depth >= 2, or the model has no linear or convolution layer"
         )
-    return weights
+    return chosen
+
+
+def _layer(name: str, p: Tensor, mode: Storage, spared: int, flops: int | None) -> LayerReport:
+    weight = whole(p.detach())
+    nonzero = int(torch.count_nonzero(weight))
+    report = LayerReport(name, tuple(p.shape), p.numel(), nonzero, spared, flops=flops)
+    if mode.by_element:
+        return report
+    sizes = mode.sizes(weight)
+    return replace(report, groups=sizes.numel(), groups_alive=int(torch.count_nonzero(sizes)))
 
 
 def _score(evaluate: Evaluate, model: nn.Module) -> float:
@@ -165,73 +194,22 @@ def _score(evaluate: Evaluate, model: nn.Module) -> float:
     return value
 
 
-class _Ranking:
-    """All weights in order of magnitude; ties by position, so that every count can be met.
-
-    Args:
-        tensors: The weights.
-        kept: Masks of those that come last whatever their magnitude.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
-        self.shapes = [tensor.shape for tensor in tensors]
-        self.devices = [tensor.device for tensor in tensors]
-        sizes = [
-            whole(tensor.detach()).abs().masked_fill(keep, math.inf).flatten().cpu()
-            for tensor, keep in zip(tensors, kept, strict=True)
-        ]
-        ordered, order = torch.cat(sizes).sort(stable=True)
-        self.ordered = ordered
-        self.ranks = torch.empty_like(order)
-        self.ranks[order] = torch.arange(len(order))
-        self.kept = sum(int(keep.sum()) for keep in kept)
-
-    def zeros(self) -> int:
-        """Count the weights that are zero already."""
-        return int((self.ordered == 0).sum())
-
-    def count_of(self, sparsity: float) -> int:
-        """Return the number of zeros that a sparsity means.
-
-        Raises:
-            ValueError: If so many may not become zero.
-        """
-        total = len(self.ordered)
-        count, most = math.ceil(sparsity * total - 1e-9), total - self.kept
-        if count > most:
-            raise ValueError(
-                f"sparsity={sparsity} leaves {total - count} of {total} weights, and "
-                f"min_nonzero_per_unit and min_density keep {self.kept}: ask for at most "
-                f"{math.floor(1e6 * most / total) / 1e6}, or keep fewer"
-            )
-        return count
-
-    def smallest(self, count: int) -> tuple[list[Tensor], float]:
-        """Return masks of the ``count`` smallest weights, and the magnitude of the largest of them."""
-        flat = (self.ranks < count).split([shape.numel() for shape in self.shapes])
-        masks = [
-            mask.view(shape).to(device)
-            for mask, shape, device in zip(flat, self.shapes, self.devices, strict=True)
-        ]
-        return masks, float(self.ordered[count - 1]) if count else 0.0
-
-
 def _bisect(
     model: nn.Module,
     tensors: Sequence[Tensor],
-    ranking: _Ranking,
+    ranking: Ranking,
     evaluate: Evaluate,
     least: float,
     progress: bool,
 ) -> int:
-    """Find the largest count of smallest weights without which the metric is at least ``least``.
+    """Find the largest count of smallest ones without which the metric is at least ``least``.
 
     The metric need not fall monotonically; what is found is then one of its crossings, and the
     count returned was itself evaluated as good enough.
     """
-    total = len(ranking.ordered)
+    total = ranking.weights(len(ranking))
     # Without weights to keep, no weight at all is taken for bad unseen.
-    good, bad = ranking.zeros(), min(total, total - ranking.kept + 1)
+    good, bad = ranking.zeros(), min(len(ranking), len(ranking) - ranking.kept + 1)
     with tqdm(
         total=max(1, bad - good).bit_length(), desc="sparsify", unit="eval", disable=not progress
     ) as bar:
@@ -244,7 +222,7 @@ def _bisect(
                 good = count
             else:
                 bad = count
-            bar.set_postfix(zeros=f"{good / total:.2%}", metric=f"{value:.4g}")
+            bar.set_postfix(zeros=f"{ranking.weights(good) / total:.2%}", metric=f"{value:.4g}")
             bar.update()
     return good
 

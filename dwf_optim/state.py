@@ -2,7 +2,9 @@
 
 A parameter that is not factorized has exactly the base optimizer's keys. A factorized one has, for
 each factor ``d``, ``factor.d`` (the factor) and ``base.d.KEY`` (what the base calls ``KEY``); where
-one root stands for all factors, ``root`` (unless it is recomputed) and ``base.root.KEY``. One whose
+one root stands for all factors, ``root`` (unless it is recomputed) and ``base.root.KEY``; where groups
+share gates, ``omega`` (the full factor), ``gate.d`` (a gate of each group, of the gates' own shape), and
+``base.omega.KEY`` and ``base.gate.d.KEY``. One whose
 weight was re-drawn and that has not been stepped has ``redrawn`` (the scale of its draw), in checkpoints
 only. Values are tensors and numbers only. Changing a name here breaks users' checkpoints.
 """
@@ -19,6 +21,8 @@ Part = int | str
 
 # The one root of a weight that has no factors of its own.
 ROOT = "root"
+# The full factor of a weight with gates.
+OMEGA = "omega"
 
 # The functions that make keys remember them, so that all states have the same strings: with thousands of
 # small parameters, making and comparing equal ones takes longer than the arithmetic of a step.
@@ -48,6 +52,12 @@ def elementwise(state: State) -> list[Any]:
 def factor_key(d: int) -> str:
     """Return the key of factor ``d`` (counted from 0)."""
     return f"factor.{d}"
+
+
+@cache
+def gate_key(d: int) -> str:
+    """Return the key of gate ``d`` (counted from 0)."""
+    return f"gate.{d}"
 
 
 @cache

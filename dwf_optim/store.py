@@ -140,16 +140,23 @@ class FactorStore:
             member: The parameter.
             factorization: Its group's.
             mask: Boolean, of its shape.
+
+        Raises:
+            ValueError: If the mask would leave a part of a group that shares gates.
         """
         p = member.p
-        split = factorization.factorizes(p.ndim)
-        if split:
-            self.state_of(states, member, factorization)
-        mask = cut(mask, p)
+        if not factorization.factorizes(p.ndim):
+            mask = cut(mask, p)
+            local(p).masked_fill_(mask, 0)
+            zero_where(mask, elementwise(local_state(states.get(p, {}))))
+            return
+        mode, depth = factorization.mode, factorization.depth
+        mode.check_mask(p, mask)
+        state = self.state_of(states, member, factorization)
+        mask, parts = cut(mask, p), local_state(state)
         local(p).masked_fill_(mask, 0)
-        zero_where(mask, elementwise(local_state(states.get(p, {}))))
-        if split:
-            self.note_write(p, factorization.mode.kept(states[p], factorization.depth))
+        mode.zero_(mode.kept(parts, depth), parts, local(p), mask)
+        self.note_write(p, mode.kept(state, depth))
 
     def _is_ours(
         self, p: Tensor, kept: Sequence[Tensor], factorization: Factorization, step: int | None
@@ -175,7 +182,7 @@ class FactorStore:
                 f"{name} of shape {tuple(p.shape)} holds NaN or infinity, and so will its factors: "
                 "initialize the model, or load a sound checkpoint, before the first step",
             )
-        elif sigma == 0 and p.numel() > 0:
+        elif sigma == 0 and p.numel() > 0 and factorization.mode.all_zero:
             warn(f"{name} of shape {tuple(p.shape)} is all zero, {factorization.mode.all_zero}")
         elif p in self._redrawn:
             sigma = self._redrawn[p]

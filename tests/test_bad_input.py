@@ -60,7 +60,6 @@ OPTIONS = [
     ({"storage": "half"}, ValueError, "unknown storage 'half'; use one of .*'full'"),
     ({"storage": "tied", "init": "dwf"}, ValueError, "one root .*start balanced.*not 'dwf'"),
     ({"structure": "row"}, ValueError, "unknown structure 'row'; use one of .*'elementwise'"),
-    ({"structure": "filter"}, ValueError, "structure='filter' is not implemented yet"),
     ({"lr_scale": 0}, ValueError, "lr_scale must be 'auto' or .* > 0, got 0"),
     ({"lr_scale": math.nan}, ValueError, "lr_scale must be .*got nan"),
     ({"lr_scale": "fast"}, TypeError, "lr_scale must be .*number.*got 'fast'"),

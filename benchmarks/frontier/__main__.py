@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run what is missing, if asked to, and write the report."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frontier", description=__doc__)
     parser.add_argument("command", choices=("run", "report"))
-    parser.add_argument("experiment", choices=sorted(EXPERIMENTS))
+    parser.add_argument("experiment", nargs="+", choices=sorted(EXPERIMENTS))
     parser.add_argument("--method", action="append", choices=sorted(METHODS), help="only this one")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     parser.add_argument("--out", type=Path, default=RESULTS / "frontier", help="folder of results")
@@ -25,12 +25,14 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error(f"--jobs must be at least 1, got {options.jobs}")
-    experiment = EXPERIMENTS[options.experiment]
-    path = options.out / f"{options.experiment}.jsonl"
-    if options.command == "run":
-        run_experiment(experiment, path, options.data, options.jobs, options.method)
-    write_report(options.experiment, experiment, Records(path), options.out)
-    print(f"wrote {options.out / options.experiment}.md, .csv and .png")
+    for name in options.experiment:
+        experiment, path = EXPERIMENTS[name], options.out / f"{name}.jsonl"
+        if options.command == "run":
+            run_experiment(experiment, path, options.data, options.jobs, options.method)
+        if write_report(name, experiment, Records(path), options.out):
+            print(f"wrote {options.out / name}.md, .csv and .png")
+        else:
+            print(f"no complete runs of {name} yet: python -m benchmarks.frontier run {name}")
 
 
 if __name__ == "__main__":

@@ -48,13 +48,15 @@ def points_of(experiment: Experiment, records: Records) -> Points:
     return {name: made[name] for name in experiment.methods if name in made}
 
 
-def write_report(name: str, experiment: Experiment, records: Records, out: Path) -> None:
-    """Write NAME.md, NAME.csv and NAME.png into a folder."""
+def write_report(name: str, experiment: Experiment, records: Records, out: Path) -> bool:
+    """Write NAME.md, NAME.csv and NAME.png into a folder; say whether there was anything to write."""
     points = points_of(experiment, records)
+    if not points:
+        return False
     write_text(out / f"{name}.csv", to_csv(points))
     write_text(out / f"{name}.md", to_markdown(name, experiment, records, points))
-    if points:
-        figures.write_figure(out / f"{name}.png", draw(experiment, points))
+    figures.write_figure(out / f"{name}.png", draw(experiment, points))
+    return True
 
 
 def to_csv(points: Points) -> str:
@@ -71,9 +73,6 @@ def to_csv(points: Points) -> str:
 
 def to_markdown(name: str, experiment: Experiment, records: Records, points: Points) -> str:
     """Write the page."""
-    title = f"# {experiment.network} on {experiment.data}\n"
-    if not points:
-        return f"{title}\nNo runs yet: `python -m benchmarks.frontier run {name}`.\n"
     hours = sum(row[RESULT]["seconds"] for row in records.rows) / 3600
     compressions = experiment.compressions
     cells = {
@@ -85,7 +84,7 @@ def to_markdown(name: str, experiment: Experiment, records: Records, points: Poi
     budget = ", ".join(f"{method}: {len(grid(method))}" for method in points)
     return "\n".join(
         [
-            title,
+            f"# {experiment.network} on {experiment.data}\n",
             f"Made by `python -m benchmarks.frontier run {name}` ({len(records.rows)} runs, {hours:.1f} "
             f"hours), and again from `{name}.jsonl` by `report`. {records.provenance()}\n",
             f"Test error in percent at compression (all weights over nonzero ones; biases and norms are "

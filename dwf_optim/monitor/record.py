@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from dwf_optim.factorization import Factorization
-from dwf_optim.factors import quasi_norm
+from dwf_optim.factors import factor_penalty, quasi_norm
 from dwf_optim.learning_rate import FLOAT32_EPS
 from dwf_optim.members import members_by_group
 from dwf_optim.optimizer import DWFOptimizer
 from dwf_optim.sharding import whole
+from dwf_optim.storage import Storage
 
 # |weight| that counts as zero: the paper's threshold, and what does nothing any more (docs/sparsify.md).
 THRESHOLDS = (FLOAT32_EPS, 1e-4, 1e-3)
@@ -30,10 +31,12 @@ class LayerRecord:
 
     Attributes:
         total: Its weights.
-        zeros: Of them at or below each threshold, in the order of the record's ``thresholds``.
+        zeros: Of them at or below each threshold, in the order of the record's ``thresholds``. Where
+            weights share gates, of those in groups whose norm is.
         weight_norm: ``||w||_2``.
-        factor_norm: ``sqrt(sum_d ||f_d||^2)``.
-        quasi_norm: ``||w||_{2/D}^{2/D}``, what the penalty sums up.
+        factor_norm: ``sqrt(sum_d ||f_d||^2)``, gates included.
+        quasi_norm: ``||w||_{2/D}^{2/D}``, what the penalty sums up; over groups the sum of
+            ``||w_j||_2^{2/D}``.
         misalignment: ``(1/D) sum_d ||f_d||^2`` less the quasi-norm; 0 where factors are balanced.
     """
 
@@ -129,7 +132,8 @@ def measure(optimizer: DWFOptimizer, step: int, thresholds: Sequence[float] = TH
                 continue
             if factorization.mode.is_in(state, factorization.depth):
                 factors = [whole(factor) for factor in factorization.factors(member.p, state)]
-                layers[member.name] = _layer(whole(member.p.detach()), factors, thresholds)
+                weight = whole(member.p.detach())
+                layers[member.name] = _layer(weight, factors, factorization.mode, thresholds)
     groups = optimizer.param_groups
     return Record(
         step,
@@ -140,9 +144,15 @@ def measure(optimizer: DWFOptimizer, step: int, thresholds: Sequence[float] = TH
     )
 
 
-def _layer(weight: Tensor, factors: Sequence[Tensor], thresholds: Sequence[float]) -> LayerRecord:
+def _layer(
+    weight: Tensor, factors: Sequence[Tensor], mode: Storage, thresholds: Sequence[float]
+) -> LayerRecord:
+    if mode.by_element:
+        sums = _sums(weight, factors, thresholds)
+    else:
+        sums = _sums_of_groups(mode.sizes(weight), weight.numel(), factors, thresholds)
     # One transfer from the device for all numbers of a layer.
-    *zeros, squared_norm, squares, norm = _sums(weight, factors, thresholds).tolist()
+    *zeros, squared_norm, squares, norm = sums.tolist()
     return LayerRecord(
         total=weight.numel(),
         zeros=tuple(map(int, zeros)),
@@ -179,6 +189,17 @@ def _sums(weight: Tensor, factors: Sequence[Tensor], thresholds: Sequence[float]
     total = torch.stack(rows).double().sum(0)
     counts, squared_norm, squares, norm = total.split([len(thresholds), 1, len(factors), 1])
     return torch.cat([counts, squared_norm, squares.mean(0, keepdim=True), norm])
+
+
+def _sums_of_groups(
+    sizes: Tensor, total: int, factors: Sequence[Tensor], thresholds: Sequence[float]
+) -> Tensor:
+    """Sum up a layer whose weights share gates, as `_sums`, by the norms of its groups."""
+    sizes = sizes.double()
+    each = total // max(1, sizes.numel())
+    sums = [each * (sizes <= threshold).sum().double() for threshold in thresholds]
+    squares = factor_penalty([factor.double() for factor in factors])
+    return torch.stack([*sums, sizes.square().sum(), squares, quasi_norm(sizes, len(factors))])
 
 
 def _quasi_norm_(sizes: Tensor, depth: int) -> Tensor:

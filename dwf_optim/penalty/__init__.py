@@ -1,5 +1,6 @@
-"""Penalty over time and layers: warm-up, a closed loop to a target sparsity, shares, a guard."""
+"""Penalty over time and layers: warm-up, target sparsity, debias phase, shares, a guard."""
 
+from dwf_optim.penalty.debiasing import Debias, debias
 from dwf_optim.penalty.guard import LayerGuard
 from dwf_optim.penalty.schedule import (
     ConstantPenalty,
@@ -11,9 +12,11 @@ from dwf_optim.penalty.target import TargetSparsity
 
 __all__ = [
     "ConstantPenalty",
+    "Debias",
     "LambdaPenalty",
     "LayerGuard",
     "PenaltyScheduler",
     "PenaltyWarmup",
     "TargetSparsity",
+    "debias",
 ]

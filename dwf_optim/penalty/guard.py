@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 
 from dwf_optim.factorization import Factorization
 from dwf_optim.members import members_by_group
-from dwf_optim.protection import Floor, PerLayer, floors
+from dwf_optim.protection import Floor, floors
 from dwf_optim.sharding import whole
 from dwf_optim.unwrap import unwrap
 
@@ -53,8 +54,8 @@ class LayerGuard:
         self,
         optimizer: Optimizer,
         *,
-        min_nonzero_per_unit: PerLayer = 0,
-        min_density: PerLayer = 0.0,
+        min_nonzero_per_unit: int | Mapping[str, int] = 0,
+        min_density: float | Mapping[str, float] = 0.0,
         threshold: float = FADING,
         every: int = 10,
     ) -> None:

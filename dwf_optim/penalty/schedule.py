@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from dwf_optim.budget import warn_if_hopeless
 from dwf_optim.unwrap import unwrap
 
 
@@ -20,6 +21,8 @@ class PenaltyScheduler:
 
     Args:
         optimizer: Its groups' penalties are the reference. Wrapped by Accelerate will do.
+        total_steps: Of the run, if known. The first ``step()`` then warns if weights cannot come near
+            zero in so many, even were the learning rate to stay at its highest.
 
     Attributes:
         base_penalties: Each group's penalty when the scheduler was made.
@@ -27,10 +30,14 @@ class PenaltyScheduler:
 
     Raises:
         TypeError: If ``optimizer`` is not a `~dwf_optim.DWFOptimizer`.
+        ValueError: If a number is out of range.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, *, total_steps: int | None = None) -> None:
+        if total_steps is not None and total_steps < 1:
+            raise ValueError(f"total_steps must be at least 1, got {total_steps}")
         self.optimizer = unwrap(optimizer)
+        self.total_steps = total_steps
         self.base_penalties = [float(group["penalty"]) for group in self.optimizer.param_groups]
         self.last_step = 0
         self._set()
@@ -47,14 +54,17 @@ class PenaltyScheduler:
         """Go on to the next step's penalty."""
         self.last_step += 1
         self._set()
+        if self.last_step == 1 and self.total_steps is not None and self.total_steps > 1:
+            warn_if_hopeless(self.optimizer, self, self.total_steps - 1, at_peak=True)
 
     def get_last_penalty(self) -> list[float]:
         """Return the penalty of each group, as it now is."""
         return [float(group["penalty"]) for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all but the optimizer."""
-        return {key: value for key, value in vars(self).items() if key != "optimizer"}
+        """Return all but the optimizer and the length of the run, which the warning alone is for."""
+        left = ("optimizer", "total_steps")
+        return {key: value for key, value in vars(self).items() if key not in left}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where another scheduler of the same kind stood.
@@ -96,18 +106,25 @@ class LambdaPenalty(PenaltyScheduler):
     Args:
         optimizer: As of `~dwf_optim.penalty.PenaltyScheduler`.
         function: From the step (from 0) to the factor. Not saved in checkpoints.
+        total_steps: As of `~dwf_optim.penalty.PenaltyScheduler`.
     """
 
-    def __init__(self, optimizer: Optimizer, function: Callable[[int], float]) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        function: Callable[[int], float],
+        *,
+        total_steps: int | None = None,
+    ) -> None:
         self.function = function
-        super().__init__(optimizer)
+        super().__init__(optimizer, total_steps=total_steps)
 
     def factor(self, step: int) -> float:
         """Ask the function."""
         return self.function(step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all but optimizer and function."""
+        """Return what the others do, without the function."""
         return {key: value for key, value in super().state_dict().items() if key != "function"}
 
 
@@ -137,13 +154,20 @@ class PenaltyWarmup(PenaltyScheduler):
         steps: ``T``, after how many the penalty is whole, at least 1.
         start: ``s``, the part that step 0 has, in [0, 1].
         shape: "linear" or "cosine".
+        total_steps: As of `~dwf_optim.penalty.PenaltyScheduler`.
 
     Raises:
         ValueError: If a number is out of range or the shape unknown.
     """
 
     def __init__(
-        self, optimizer: Optimizer, steps: int, *, start: float = 0.0, shape: str = "linear"
+        self,
+        optimizer: Optimizer,
+        steps: int,
+        *,
+        start: float = 0.0,
+        shape: str = "linear",
+        total_steps: int | None = None,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
@@ -152,7 +176,7 @@ class PenaltyWarmup(PenaltyScheduler):
         if shape not in RAMPS:
             raise ValueError(f"unknown shape {shape!r}; use one of {sorted(RAMPS)}")
         self.steps, self.start, self.shape = steps, start, shape
-        super().__init__(optimizer)
+        super().__init__(optimizer, total_steps=total_steps)
 
     def factor(self, step: int) -> float:
         """Return the part of the penalty at a step."""

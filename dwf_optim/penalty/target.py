@@ -7,59 +7,59 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from dwf_optim.notify import warn
+from dwf_optim.penalty.removal import check_sparsity, remove_smallest
 from dwf_optim.sharding import whole
 from dwf_optim.unwrap import unwrap
 
 logger = logging.getLogger(__name__)
 
-# |weight| that counts as zero: far above float32's eps, where few weights arrive in an ordinary run
-# (benchmarks/results/mnist.jsonl has the compression of every run at both).
-COLLAPSIBLE = 1e-3
-# The loop looks so often in a run, and oftener when the target is near.
-LOOKS = 500
-# Most that the penalty's logarithm moves between two looks. Up slowly: what the penalty kills stays
-# dead. Down fast.
-UP, DOWN = 0.15, 1.0
-# Weight of the newest measurement in the running mean of the response.
-NEWEST = 0.3
-# Response below which the law is not believed: weights at the rank resist for a while, and then
-# give way at once.
-LEAST_RESPONSE = 0.1
-# The loop aims this much (of the logarithm) below the threshold: aiming at it, it would come ever
-# closer and not arrive.
-BEYOND = 0.5
-# Part of the run that is left at least, in planning, when the planned end is near or over.
-LEAST_HORIZON = 0.05
+# The part of a run after which the first weights are removed: before, they have not sorted themselves.
+FROM = 0.1
+# The loop looks so often in a run.
+LOOKS = 100
+# How the penalty's logarithm answers, at a look, to the error and to its change. Up slowly, down fast:
+# too little penalty mostly costs little, because the smallest weights are removed anyway; too much
+# costs accuracy (benchmarks/results/target_sparsity.md has both, and the cases in which it is too slow).
+UP, DOWN, CHANGE = 0.05, 0.3, 0.3
+# Largest error that counts, in logarithms: a far miss says no more than a near one.
+LARGEST_ERROR = 2.0
+# Contrast above which the weights that are removed cannot be told from those that stay. Of normal
+# ones, which nothing has sorted, it is 0.5 at a sparsity of 0.5 and 0.79 at 0.9.
+NO_CONTRAST = 0.7
 
 
 class TargetSparsity:
     r"""Steer the penalty so that a target sparsity is reached, without choosing lambda.
 
-    The weight that stands at the target's rank in the order of magnitudes, :math:`q`, has to come
-    down to the threshold :math:`\tau` by the step :math:`t_1 = u T`. Without gradient it would shrink by
-    :math:`2 \lambda \eta` a step (its logarithm), so at each look the loop sets
+    Between a tenth of the run and the part :math:`u` of it, the loop removes the smallest weights
+    along the schedule of gradual pruning,
 
-    .. math:: \lambda = \frac{\ln (q / \tau) + 0.5}{2 \, \rho \, \bar\eta \, (t_1 - t)}
+    .. math:: s_t = s \left(1 - (1 - x_t)^3\right), \qquad x_t = \frac{t - 0.1\, T}{u T - 0.1\, T},
 
-    where :math:`\bar\eta` is the factor-space rate since the last look and :math:`\rho` the
-    measured response, the part of that speed that the weight really had: gradients resist, and
-    Adam-type bases follow no such law. Once the target is reached the weights at or below the
-    threshold become zero for good, with factors and state, and the penalty goes to 0: what is left
-    of the run trains the surviving weights free of shrinkage.
+    all tensors together, for good, with factors and state, so that the number of zeros is exact. The
+    penalty's part is that they are small by then. Its measure is the contrast :math:`c_t`: the largest
+    weight to be removed over the root mean square of those that stay. At each of 100 looks
+
+    .. math:: \ln \lambda \leftarrow \ln \lambda + a\, e_t + 0.3\, (e_t - e_{t-1}), \qquad
+              e_t = \ln (c_t / c),
+
+    where :math:`a` is 0.05 if the contrast is too high and 0.3 if it is too low: too little penalty
+    mostly costs little, because the smallest weights are removed anyway, and too much costs accuracy.
+    It takes no law of how weights shrink, so it is the same for every base and depth. After :math:`u T`
+    the penalty is 0, and what is left of the run trains the surviving weights free of shrinkage.
 
     Use it like a scheduler: ``step()`` after ``optimizer.step()``, beside a learning-rate scheduler.
 
     Args:
         optimizer: Its groups' penalties are the start, and keep their ratios.
-        sparsity: Fraction of zeros over all factorized tensors, in (0, 1).
+        sparsity: ``s``, fraction of zeros over all factorized tensors, in (0, 1).
         total_steps: ``T``, steps of the run, at least 10.
-        until: ``u``, the part of the run by which the target is reached, in (0, 1]. The rest is for the
-            survivors.
-        threshold: ``tau``, ``|weight|`` that counts as zero.
+        until: ``u``, the part of the run by which the target is reached, above 0.1 and at most 1. The
+            rest is for the survivors.
+        contrast: ``c``, the contrast aimed at, in (0, 1). Less asks for more penalty.
 
     Attributes:
         last_step: How many steps were taken.
@@ -67,9 +67,10 @@ class TargetSparsity:
 
     Raises:
         TypeError: If ``optimizer`` is not a `~dwf_optim.DWFOptimizer`.
-        ValueError: If a number is out of range, or nothing is factorized.
+        ValueError: If a number is out of range, nothing is factorized, or no weight would be left.
 
-    Source: the decay law is derived in docs/maths.md; the loop is ours.
+    Source: the schedule is that of Zhu and Gupta, "To prune, or not to prune", arXiv 1710.01878; the
+    loop is ours.
     """
 
     def __init__(
@@ -79,36 +80,24 @@ class TargetSparsity:
         total_steps: int,
         *,
         until: float = 0.75,
-        threshold: float = COLLAPSIBLE,
+        contrast: float = 0.3,
     ) -> None:
-        if not 0 < sparsity < 1:
-            raise ValueError(
-                f"sparsity is the fraction of zeros, between 0 and 1, got {sparsity}; 98 % is 0.98"
-            )
+        self.optimizer = unwrap(optimizer)
+        check_sparsity(self.optimizer, sparsity)
         if total_steps < 10:
             raise ValueError(f"total_steps must be at least 10, got {total_steps}")
-        if not 0 < until <= 1:
-            raise ValueError(f"until is a part of the run, above 0 and at most 1, got {until}")
-        if not 0 < threshold < math.inf:
-            raise ValueError(f"threshold must be finite and above 0, got {threshold}")
-        self.optimizer = unwrap(optimizer)
-        self._check_groups()
+        if not FROM < until <= 1:
+            raise ValueError(f"until is a part of the run, above {FROM} and at most 1, got {until}")
+        if not 0 < contrast < 1:
+            raise ValueError(f"contrast is a ratio of magnitudes, between 0 and 1, got {contrast}")
         self.sparsity, self.total_steps = sparsity, total_steps
-        self.until, self.threshold = until, threshold
+        self.until, self.contrast = until, contrast
+        self._check_groups()
         self.last_step = 0
         self.reached_at: int | None = None
-        self._next_look = 0
-        self._looked_at = 0
-        self._log_magnitude: float | None = None
-        self._sums = (0.0, 0.0)
-        self._response = 1.0
+        self._error: float | None = None
 
     def _check_groups(self) -> None:
-        if not any(True for _ in self.optimizer.factorized()):
-            raise ValueError(
-                "the optimizer factorizes no tensor, so none becomes sparse: give depth >= 2, and "
-                "weights of 2 dimensions or more"
-            )
         for number, group in enumerate(self.optimizer.param_groups):
             if group["depth"] > 1 and group["penalty"] == 0:
                 raise ValueError(
@@ -117,7 +106,7 @@ class TargetSparsity:
                 )
 
     def step(self) -> None:
-        """Count a step, and set the penalty of the next when it is time to look.
+        """Count a step; when it is time to look, remove weights and set the penalty of the next.
 
         Raises:
             ValueError: After more than ``total_steps``.
@@ -125,77 +114,48 @@ class TargetSparsity:
         if self.last_step >= self.total_steps:
             raise ValueError(f"the run was to have {self.total_steps} steps, and this is one more")
         self.last_step += 1
-        if self.reached_at is None and self.last_step >= self._next_look:
-            self._look()
-        if self.reached_at is None and self.last_step == self.total_steps:
-            warn(
-                f"TargetSparsity ends at {self.current_sparsity():.2%} zeros of {self.sparsity:.2%} "
-                "asked for: train longer, with a higher lr, or aim lower"
-            )
+        if self.reached_at is not None:
+            return
+        start, end = FROM * self.total_steps, self.until * self.total_steps
+        done = min(1.0, (self.last_step - start) / (end - start))
+        every = max(1, self.total_steps // LOOKS)
+        if done == 1.0 or (done > 0 and self.last_step % every == 0):
+            self._look(done)
 
     def current_sparsity(self) -> float:
-        """Return the fraction of weights at or below the threshold."""
-        small = total = 0
-        for tensor in self._weights():
-            small += int((tensor.abs() <= self.threshold).sum())
-            total += tensor.numel()
-        return small / total
+        """Return the fraction of weights that are zero."""
+        weights = [whole(parameter.detach()) for parameter in self.optimizer.factorized()]
+        left = sum(int(torch.count_nonzero(weight)) for weight in weights)
+        return 1 - left / sum(weight.numel() for weight in weights)
 
     def get_last_penalty(self) -> list[float]:
         """Return the penalty of each group, as it now is."""
         return [float(group["penalty"]) for group in self.optimizer.param_groups]
 
-    @torch.no_grad()
-    def _look(self) -> None:
-        """Measure where the weight at the target's rank is, and how fast it moves."""
-        magnitude = self._magnitude_at_rank()
-        if not math.isfinite(magnitude):
-            return  # diverged; that is for the user's loop to see
-        log_magnitude = math.log(max(magnitude, 1e-38))
-        sums = self._travelled()
-        steps = self.last_step - self._looked_at
-        travelled, decayed = (new - old for new, old in zip(sums, self._sums, strict=True))
-        speed = 0.0
-        if self._log_magnitude is not None and decayed > 0:
-            fallen = self._log_magnitude - log_magnitude
-            measured = max(fallen / (2 * decayed), LEAST_RESPONSE)
-            self._response += NEWEST * (measured - self._response)
-            speed = fallen / steps
-        first = self._log_magnitude is None
-        self._log_magnitude, self._sums, self._looked_at = log_magnitude, sums, self.last_step
-        missing = log_magnitude - math.log(self.threshold)
-        if missing <= 0:
-            self._finish()
-            return
-        if travelled > 0 and decayed > 0:
-            self._aim(missing, travelled / steps, decayed / travelled, steps, first)
-        every = max(1, self.total_steps // LOOKS)
-        # A weight that falls fast must not fall past the threshold, and many others with it.
-        soon = math.floor(missing / speed / 4) if speed > 0 else every
-        self._next_look = self.last_step + max(1, min(every, soon))
-
-    def _aim(self, missing: float, rate: float, penalty: float, steps: int, first: bool) -> None:
-        """Set the penalty by the law.
+    def _look(self, done: float) -> None:
+        """Remove what the schedule says, and steer.
 
         Args:
-            missing: ``ln(q / tau)``.
-            rate: Mean factor-space rate a step.
-            penalty: Mean penalty since the last look.
-            steps: Since then.
-            first: Whether nothing is known yet, so that the start counts for nothing.
+            done: ``x_t``, how much of the schedule is over.
         """
-        horizon = max(self.until * self.total_steps - self.last_step, LEAST_HORIZON * self.total_steps)
-        change = math.log((missing + BEYOND) / (2 * self._response * rate * horizon * penalty))
-        if not first:
-            every = max(1, self.total_steps // LOOKS)
-            change = min(max(change, -DOWN), UP * steps / every)
-        for group in self.optimizer.param_groups:
-            group["penalty"] *= math.exp(change)
+        contrast = remove_smallest(self.optimizer, self.sparsity * (1 - (1 - done) ** 3))
+        if math.isnan(contrast):
+            return  # diverged; that is for the user's loop to see
+        if done == 1.0:
+            self._finish(contrast)
+        else:
+            self._steer(contrast)
 
-    def _finish(self) -> None:
+    def _steer(self, contrast: float) -> None:
+        error = math.log(max(contrast, 1e-38) / self.contrast)
+        error = min(max(error, -LARGEST_ERROR), LARGEST_ERROR)
+        change = 0.0 if self._error is None else error - self._error
+        self._error = error
+        for group in self.optimizer.param_groups:
+            group["penalty"] *= math.exp((UP if error > 0 else DOWN) * error + CHANGE * change)
+
+    def _finish(self, contrast: float) -> None:
         self.reached_at = self.last_step
-        for parameter in list(self.optimizer.factorized()):
-            self.optimizer.zero_(parameter, whole(parameter.detach()).abs() <= self.threshold)
         for group in self.optimizer.param_groups:
             group["penalty"] = 0.0
         logger.info(
@@ -204,26 +164,12 @@ class TargetSparsity:
             self.last_step,
             self.total_steps,
         )
-
-    def _weights(self) -> list[Tensor]:
-        return [whole(parameter.detach()) for parameter in self.optimizer.factorized()]
-
-    def _magnitude_at_rank(self) -> float:
-        flat = torch.cat([tensor.abs().flatten().float() for tensor in self._weights()])
-        rank = min(max(1, math.ceil(self.sparsity * flat.numel() - 1e-9)), flat.numel())
-        return float(flat.kthvalue(rank).values)
-
-    def _travelled(self) -> tuple[float, float]:
-        """Return the rates and the decay summed up so far, mean over groups by their weights."""
-        total = rates = decay = 0.0
-        for group in self.optimizer.param_groups:
-            if group["depth"] < 2:
-                continue
-            count = sum(p.numel() for p in group["params"] if p.ndim >= group["min_ndim"])
-            total += count
-            rates += count * group["lr_sum"]
-            decay += count * group["penalty_sum"]
-        return rates / total, decay / total
+        if contrast > NO_CONTRAST:
+            warn(
+                f"TargetSparsity removed weights of up to {contrast:.0%} of the size of those that "
+                f"stay, so {self.sparsity:.2%} zeros may cost accuracy: the penalty had no time to make "
+                "them small; train longer, with a higher lr, or aim lower"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return all but the optimizer."""
@@ -242,7 +188,7 @@ class TargetSparsity:
             raise ValueError(
                 f"this is no checkpoint of a TargetSparsity: it differs in {sorted(unknown)}"
             )
-        for key in ("sparsity", "total_steps", "until", "threshold"):
+        for key in ("sparsity", "total_steps", "until", "contrast"):
             if state_dict[key] != getattr(self, key):
                 raise ValueError(
                     f"the checkpoint has {key} {state_dict[key]}, this one {getattr(self, key)}: a run "

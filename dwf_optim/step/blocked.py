@@ -4,7 +4,7 @@ The work of `reference`, through the extension's passes where there are any, is 
 `BLOCK` elements, several small tensors or one part of a large one at a time, so that gradients, factors
 and base state of a piece stay in cache between the passes over them. Elementwise bases make the pieces
 independent; what a base keeps once per tensor (a step counter) is given to every piece as it was before
-the step.
+the step. Weights that share gates are stepped whole.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ def step(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[str, A
     Returns:
         The base's group options after the step.
     """
+    if not options.mode.by_element:
+        return reference.step(engine, options, slots)
     asked = options.base
     if _has_kernel(engine, asked, slots):
         options = _through_kernel(engine, options)

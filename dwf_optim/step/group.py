@@ -12,7 +12,7 @@ from torch import Tensor
 from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization, base_options
 from dwf_optim.init import common_spread
-from dwf_optim.learning_rate import auto_lr_scale, momentum_gain, warn_outside_window
+from dwf_optim.learning_rate import momentum_gain, warn_outside_window
 from dwf_optim.members import Group, Member, member_of
 from dwf_optim.sharding import cut, local, local_state, place_state, whole
 from dwf_optim.state import State, get_base_states, put_base_states
@@ -184,7 +184,8 @@ def _step_slots(
     ]
     after = backend(engine, options, slots)
     for (p, *_), state, slot, held in zip(members, states, slots, views, strict=True):
-        placed = [place_state(new, old, p) for new, old in zip(slot.states, held, strict=True)]
+        likes = mode.kept(state, depth) or [p]
+        placed = [place_state(*pair) for pair in zip(slot.states, held, likes, strict=True)]
         put_base_states(state, parts, placed)
     return after
 
@@ -198,8 +199,10 @@ def _lr_scale(engine: Engine, plan: Plan) -> float:
         # A penalty's decay goes at the same scale, and a smaller one would stop it short of zero.
         capped = factorization.penalty == 0
         typical = common_spread([whole(p) for p in plan.weights()]) if capped else 0.0
-        group["resolved_lr_scale"] = auto_lr_scale(factorization.depth, engine.kind, typical)
-        warn_outside_window(group, engine.kind)
+        mode = factorization.mode
+        group["resolved_lr_scale"] = mode.lr_scale(factorization.depth, engine.kind, typical)
+        if mode.by_element:  # for which the window was measured
+            warn_outside_window(group, engine.kind)
     return float(group["resolved_lr_scale"])
 
 

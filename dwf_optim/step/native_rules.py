@@ -106,6 +106,8 @@ def rule_of(engine: Engine, options: dict[str, Any], mode: Storage, flush: bool)
         flush: Whether weights killed by underflow become zeros.
     """
     base = engine.base
+    if not mode.by_element:
+        return "its weights share gates (structure=...), which the extension does not know"
     if mode.name == "ephemeral" and not flushes_denormals(options, flush):
         return (
             f"storage='ephemeral' with flush={'dead' if flush else None!r} and this eps keeps denormals"

@@ -19,7 +19,7 @@ class Full(Storage):
 
     name = "full"
     default_init = "preserve"
-    any_init = True
+    one_init = None
     all_zero = (
         "which factors cannot leave by themselves: one factor starts at zero and the others do not, so "
         "that it trains"

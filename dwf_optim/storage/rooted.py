@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import override
 
+from dwf_optim.convert import convert_state
 from dwf_optim.roots import root_gradient
-from dwf_optim.state import ROOT, Part
+from dwf_optim.state import ROOT, Part, State
 from dwf_optim.storage.mode import Storage
 
 
@@ -16,12 +18,17 @@ class Rooted(Storage):
     """The base steps one root, which starts where balanced factors do."""
 
     default_init = "balanced"
-    any_init = False
+    one_init = "has one root for all factors of a weight, so they start balanced"
     all_zero = "which one root a weight cannot leave: it stays zero; storage='full' would train it"
 
     @override
     def parts(self, depth: int) -> Sequence[Part]:
         return (ROOT,)
+
+    @override
+    def convert(self, base: type[Optimizer], state: State, factors: Sequence[Tensor]) -> list[State]:
+        # A root is stepped as the first of its factors.
+        return convert_state(base, state, factors)[:1]
 
     @override
     def gradients(

@@ -14,6 +14,7 @@ from dwf_optim.sharding import local, local_state, place, place_state
 from dwf_optim.state import ROOT, State, base_prefix, elementwise, get_base_states, put_base_states
 from dwf_optim.storage import STORAGES
 from dwf_optim.storage.parity import is_known, mirror_
+from dwf_optim.structure import Structure, is_elementwise
 
 
 @torch.no_grad()
@@ -35,9 +36,10 @@ def switch(
         base: The class of both their bases.
 
     Raises:
-        ValueError: If it is not exact.
+        ValueError: If it is not exact, or the checkpoint's weights share gates in other groups.
     """
     for group, saved in zip(groups, saved_groups, strict=True):
+        _check_structure(saved.get("structure"), group["structure"])
         source, target = saved.get("storage", group["storage"]), group["storage"]
         if source == target:
             continue
@@ -48,6 +50,14 @@ def switch(
             for p in members:
                 _switch(p, states[p], source, target, depth)
         saved["storage"], saved["init"] = target, group["init"]
+
+
+def _check_structure(source: Structure, target: Structure) -> None:
+    if source != target and not (is_elementwise(source) and is_elementwise(target)):
+        raise ValueError(
+            f"the checkpoint has structure={source!r}, this optimizer structure={target!r}: the factors "
+            "of one are not the other's; build it with that structure, or start anew from the weights"
+        )
 
 
 def _check(source: str, target: str, depth: int, base: type[Optimizer]) -> None:
