@@ -10,10 +10,11 @@ NAME = "recommend"
 TITLES = {
     "digits": "MLP 64-300-100-10, digits",
     "lenet5": "LeNet-5, MNIST",
+    "lenet5_short": "LeNet-5, MNIST, half the steps",
     "vgg": "small VGG, CIFAR-10 (20000 images to train on)",
 }
 # Points that the sparse network may lose.
-ALLOWED = {"digits": 1.0, "lenet5": 1.0, "vgg": 2.0}
+ALLOWED = {"digits": 1.0, "lenet5": 1.0, "lenet5_short": 1.0, "vgg": 2.0}
 
 
 def report(records: Records) -> str:
@@ -40,9 +41,14 @@ def report(records: Records) -> str:
 depth 3, and its advice is taken as it comes, `TargetSparsity` included. Dense: SGD with momentum 0.9, as
 many steps, the same warm-up and cosine, and of the rates in the second table the best by validation.
 Test accuracy in percent; the sparse network as training leaves it, zeros over all weight matrices.
-Allowed: one point below dense, two for CIFAR-10. LeNet-5 and the small VGG are asked with a number of
-steps that is given, less than would be advised, because the machine cannot afford more. What has no row
-has not been run yet.
+Allowed: one point below dense, two for CIFAR-10. The small VGG, and LeNet-5 once, are asked with a
+number of steps that is given, less than would be advised: the machine cannot afford more. What has no
+row has not been run yet.
+
+The rule was not fixed beforehand. A first one, which took the whole of the penalty that learning bears,
+ended LeNet-5 1.8 points below dense, with the loop that `TargetSparsity` was then, and was changed in
+view of that. So digits and MNIST say that the rule fits them, and the small VGG what it is worth
+elsewhere.
 """,
             table([*header, "difference", "within"], [_row(case) for case in whole]),
             f"![the trials of the first row]({NAME}.png)\n",
