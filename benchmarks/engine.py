@@ -86,7 +86,8 @@ def measure(config: dict[str, Any], data: Path, seconds: float) -> dict[str, Any
         warnings.filterwarnings("ignore", message="nothing to gain")
         compiled = inference.compile(model, torch.from_numpy(x), batch_sizes=(batch,), threads=threads)
     out = compiled(x).copy()
-    runtimes = dense_runtimes(model, x, threads=threads, compiled=config["zeros"] in ALSO)
+    compiles = config["zeros"] in ALSO and threads == 1
+    runtimes = dense_runtimes(model, x, threads=threads, compiled=compiles)
     ways: dict[str, Callable[[], Any]] = {name: partial(call, x) for name, call in runtimes.items()}
     ways["engine"] = partial(compiled, x, out=out)
     expected = np.array(ways["torch"]())
@@ -108,8 +109,8 @@ From NumPy to NumPy, microseconds, medians over turns in one process; a turn is 
 that is not timed, so caches are warm for every way alike. "{AS_TRAINED}": a network that DWF has trained
 on MNIST (`benchmarks.trained`). The others have random weights (magnitudes pruned to the share of
 zeros), which says nothing of accuracy and little of dead units: trained networks have more of them.
-`inference.compile` with the batch size given and `out=`. {TORCH_COMPILE} was measured at some shares of
-zeros only, since a dense product knows nothing of them.
+`inference.compile` with the batch size given and `out=`. {TORCH_COMPILE} was measured on one thread, at
+some shares of zeros only, since a dense product knows nothing of them.
 """,
     ]
     for threads in (1, 2):
