@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from dwf_optim.factorization import factorized
 from dwf_optim.optimizer import DWFOptimizer
 from dwf_optim.ranking import Ranking
+from dwf_optim.sharding import whole
+from dwf_optim.storage import Storage
 
 
 def zeros_at(sparsity: float, total: int) -> int:
@@ -46,26 +49,38 @@ def check_sparsity(optimizer: DWFOptimizer, sparsity: float) -> None:
 def remove_smallest(optimizer: DWFOptimizer, sparsity: float) -> float:
     """Set the smallest weights to zero for good, with factors and state, over all tensors together.
 
-    Weights that share gates go by their group's norm, and whole groups at a time.
+    Weights that share gates go by their group's norm, and whole groups at a time. Groups of parameters
+    whose penalty is 0 lose nothing: it is how `~dwf_optim.LayerGuard` holds them.
 
     Args:
         optimizer: Holds the weights.
-        sparsity: Fraction that is zero afterwards, exact to one weight or group; ties go by position.
+        sparsity: Fraction that is zero afterwards, exact to one weight or group, as far as held groups
+            allow; ties go by position.
 
     Returns:
         The contrast: the largest norm removed over the root mean square of those that stay; NaN, and
         nothing removed, where a weight is not finite.
     """
-    held = list(factorized(optimizer.param_groups))
-    tensors, modes = [p for p, _ in held], [factorization.mode for _, factorization in held]
-    ranking = Ranking(
-        tensors, modes, [torch.zeros(p.shape, dtype=torch.bool, device=p.device) for p in tensors]
-    )
-    if not bool(ranking.ordered.isfinite().all()):
+    tensors: list[Tensor] = []
+    modes: list[Storage] = []
+    kept: list[Tensor] = []
+    squares = 0.0
+    for group in optimizer.param_groups:
+        for tensor, factorization in factorized([group]):
+            weight = whole(tensor.detach())
+            tensors.append(tensor)
+            modes.append(factorization.mode)
+            kept.append((weight != 0) if group["penalty"] == 0 else torch.zeros_like(weight).bool())
+            squares += float(weight.double().square().sum())
+    if not math.isfinite(squares):
         return math.nan
+    ranking = Ranking(tensors, modes, kept)
+    free = len(ranking) - ranking.kept
+    possible = ranking.weights(free) / ranking.weights(len(ranking))
     # A group may be more than what is missing; the last one stays.
-    count = min(max(1, ranking.count_of(sparsity)), len(ranking) - 1)
+    count = min(max(1, ranking.count_of(min(sparsity, possible))), free, len(ranking) - 1)
     masks, largest = ranking.smallest(count)
     for tensor, mask in zip(tensors, masks, strict=True):
         optimizer.zero_(tensor, mask)
-    return largest / float(ranking.ordered[count:].float().square().mean().sqrt())
+    squares -= float(ranking.ordered[:count].double().square().sum())
+    return largest / math.sqrt(max(squares, 1e-300) / (len(ranking) - count))
