@@ -111,6 +111,10 @@ on MNIST (`benchmarks.trained`). The others have random weights (magnitudes prun
 zeros), which says nothing of accuracy and little of dead units: trained networks have more of them.
 `inference.compile` with the batch size given and `out=`. {TORCH_COMPILE} was measured on one thread, at
 some shares of zeros only, since a dense product knows nothing of them.
+
+With two threads the engine shares a batch out by tiles of 16 samples and more, so batch 1 and 16 gain
+nothing from the second. Where torch takes 16 ms with two, its threads stall in turns with the other
+runtimes'.
 """,
     ]
     for threads in (1, 2):
