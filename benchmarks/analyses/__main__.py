@@ -7,13 +7,13 @@ import itertools
 from pathlib import Path
 
 from benchmarks.analyses import (
+    cost,
     depths,
     generalization,
     initialization,
     layers,
     misalignment,
     onset,
-    overhead,
     rates,
 )
 from benchmarks.analyses.analysis import Analysis, Runs
@@ -31,7 +31,7 @@ ANALYSES: dict[str, Analysis] = {
     "depths": depths,
     "onset": onset,
     "generalization": generalization,
-    "overhead": overhead,
+    "cost": cost,
 }
 
 

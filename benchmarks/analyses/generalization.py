@@ -72,17 +72,13 @@ def draw(runs: Runs) -> Any:
                 # What is learned without an error is drawn on the axis.
                 errors = [max(100 * (1 - a), 0.01) for a in accuracies]
                 axis.plot(steps, errors, color=colour, label=f"{what} error")
-            _, zeros = column(result, "sparsity")
-            axis.plot(
-                steps,
-                [max(100 * (1 - z), 0.01) for z in zeros],
-                color=figures.SPARSE,
-                ls="--",
-                lw=1.2,
-                label="weights above 1e-3",
-            )
+            if depth > 1:
+                _, zeros = column(result, "sparsity")
+                left = [max(100 * (1 - z), 0.01) for z in zeros]
+                style = {"color": figures.SPARSE, "ls": "--", "lw": 1.2}
+                axis.plot(steps, left, **style, label="weights above 1e-3")
         figures.plain_log(row[0].yaxis, (0.01, 0.1, 1, 10, 100), " %")
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 1].legend(fontsize=8)
     return figure

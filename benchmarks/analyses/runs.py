@@ -68,7 +68,7 @@ def run(config: Config, data: Data) -> dict[str, Any]:
         Whether the loss stayed ``finite``, CPU ``seconds``, ``test`` accuracy, what was seen every
         `EVERY` steps (``history``, in columns), and what `benchmarks.mnist.collapse` makes of it.
     """
-    # What a first try at factorizing does. The paper shows that it fails, so the package does not have it.
+    # A first try at factorizing. The paper shows that it fails, so the package does not have it.
     INITS[PLAIN] = Init(_plain, redraws=True)
     try:
         return _run(config, data)
@@ -134,17 +134,17 @@ def run_missing(configs: Iterable[Config], records: Records, data: Path) -> None
         records: Grow run by run.
         data: Folder of MNIST.
     """
-    torch.set_num_threads(1)
-    # Weights on their way to zero pass through numbers on which a processor is many times slower.
-    torch.set_flush_denormal(True)
-    # Rates too high are part of what is asked.
-    warnings.filterwarnings("ignore", "lr outside the usable window")
     missing: list[Config] = []
     for config in configs:
         if not records.has(config) and config not in missing:
             missing.append(config)
     if not missing:
         return
+    torch.set_num_threads(1)
+    # Weights on their way to zero pass through numbers on which a processor is many times slower.
+    torch.set_flush_denormal(True)
+    # Rates too high are part of what is asked.
+    warnings.filterwarnings("ignore", "lr outside the usable window")
     loaded = load("mnist", data, torch.device("cpu"))
     for config in tqdm(missing, unit="run"):
         records.add(config, run(config, loaded))

@@ -51,7 +51,7 @@ more. Time: forward, backward and step on one thread, over those of dense traini
 `torch.optim.SGD`, fused. "parametrize" factorizes by `torch.nn.utils.parametrize`; "full" and "tied" are
 `DWFOptimizer` with that storage.
 
-![time of an iteration over the dense one's](overhead.png)
+![time of an iteration over the dense one's](cost.png)
 
 {table(["model", "depth", "dense, ms", *WAYS], iterations)}
 Memory: bytes a parameter beyond weights and gradients, resident, at the peak of the first steps and of
