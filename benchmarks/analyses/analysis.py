@@ -81,3 +81,9 @@ def misaligned(result: Result) -> tuple[list[int], list[float]]:
     history = result["history"]
     steps, pairs = history["step"], zip(history["misalignment"], history["quasi_norm"], strict=True)
     return steps, [more / (more + least) if more + least > 0 else 0.0 for more, least in pairs]
+
+
+def legend(axis: Any, **options: Any) -> None:
+    """Give an axis a legend if any of its runs is there."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(**options)

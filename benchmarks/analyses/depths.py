@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.analyses.analysis import OUTCOME, Runs, outcome
+from benchmarks.analyses.analysis import OUTCOME, Runs, legend, outcome
 from benchmarks.analyses.runs import Config, configuration
 from benchmarks.records import table
 
@@ -64,5 +64,5 @@ def draw(runs: Runs) -> Any:
         ylabel="test error, %",
     )
     figures.plain_log(axis.xaxis, (2, 5, 10, 20, 50, 100, 200, 500), "×")
-    axis.legend()
+    legend(axis)
     return figure

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.analyses.analysis import NOTHING, Result, Runs, column, percent
+from benchmarks.analyses.analysis import NOTHING, Result, Runs, column, legend, percent
 from benchmarks.analyses.runs import Config, configuration
 from benchmarks.records import table
 
@@ -80,5 +80,5 @@ def draw(runs: Runs) -> Any:
         figures.plain_log(row[0].yaxis, (0.01, 0.1, 1, 10, 100), " %")
     for axis in axes[-1]:
         axis.set_xlabel("step")
-    axes[0, 1].legend(fontsize=8)
+    legend(axes[0, 1], fontsize=8)
     return figure

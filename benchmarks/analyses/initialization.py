@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.analyses.analysis import OUTCOME, Runs, column, outcome
+from benchmarks.analyses.analysis import OUTCOME, Runs, column, legend, outcome
 from benchmarks.analyses.runs import Config, configuration
 from benchmarks.records import table
 
@@ -58,5 +58,5 @@ def draw(runs: Runs) -> Any:
     figures.plain_log(axes[0, 0].yaxis, (2, 5, 10, 20, 50, 100), " %")
     axes[0, 0].set_ylabel("validation error")
     axes[1, 0].set_ylabel("weights at most 1e-3")
-    axes[0, 0].legend()
+    legend(axes[0, 0])
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.analyses.analysis import NOTHING, Runs, column
+from benchmarks.analyses.analysis import NOTHING, Runs, column, legend
 from benchmarks.analyses.runs import Config, configuration
 from benchmarks.records import table
 
@@ -56,5 +56,5 @@ def draw(runs: Runs) -> Any:
             for (name, (label, _)), colour in zip(LAYERS.items(), COLOURS, strict=True):
                 axis.plot(*column(result, f"sparsity {name}"), color=colour, label=label)
     axes[0].set_ylabel("weights at most 1e-3")
-    axes[0].legend(loc="lower right")
+    legend(axes[0], loc="lower right")
     return figure

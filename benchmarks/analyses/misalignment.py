@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.analyses.analysis import NOTHING, Runs, misaligned
+from benchmarks.analyses.analysis import NOTHING, Runs, legend, misaligned
 from benchmarks.analyses.initialization import INITS
 from benchmarks.analyses.runs import MOMENTUM, STEPS, USUAL, Config, configuration
 from benchmarks.records import table
@@ -72,5 +72,5 @@ def draw(runs: Runs) -> Any:
                     )
     axes[0].set_ylabel("of the factors' penalty")
     figures.plain_log(axes[0].yaxis, (1e-3, 0.01, 0.1, 1, 10, 100), " %")
-    axes[0].legend(fontsize=8)
+    legend(axes[0], fontsize=8)
     return figure

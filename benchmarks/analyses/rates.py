@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.analyses.analysis import OUTCOME, Runs, outcome
+from benchmarks.analyses.analysis import OUTCOME, Runs, legend, outcome
 from benchmarks.analyses.runs import Config, configuration
 from benchmarks.records import table
 
@@ -51,5 +51,5 @@ def draw(runs: Runs) -> Any:
     for axis in (left, right):
         axis.set_xlabel("lr")
         figures.plain_log(axis.xaxis, RATES)
-    left.legend()
+    legend(left)
     return figure

@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"wrote {options.out / name}.md, .csv and .png")
         else:
             print(f"no complete runs of {name} yet: python -m benchmarks.frontier run {name}")
+    if not options.experiment:
+        write_smoke(Records(options.out / "smoke.jsonl"), options.out)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks import figures
-from benchmarks.frontier.experiments import Experiment, grid
+from benchmarks.frontier.experiments import Experiment, grid, key
 from benchmarks.frontier.figure import draw
 from benchmarks.frontier.methods import METHODS
 from benchmarks.frontier.metric import Metric, metric_of
 from benchmarks.frontier.points import Point, Points, points_of
 from benchmarks.frontier.verdicts import against_others, against_published
-from benchmarks.records import RESULT, Records, table, write_text
+from benchmarks.records import CONFIG, RESULT, Records, table, write_text
 
 
 def write_report(name: str, experiment: Experiment, records: Records, out: Path) -> bool:
@@ -113,15 +113,12 @@ def _protocol(experiment: Experiment, points: Points) -> str:
 
 
 def _not_run(name: str, experiment: Experiment, records: Records) -> str:
-    tuning = len(experiment.tuning())
-    done = (
-        f" {len(records.rows)} runs are there, but of no method all that its rate is chosen by."
-        if records.rows
-        else ""
-    )
+    tuning = {key(config) for config in experiment.tuning()}
+    there = len(tuning & {key(row[CONFIG]) for row in records.rows})
     return (
-        f"**Not run yet.** `python -m benchmarks.frontier run {name}` makes {tuning} runs of "
-        f"{experiment.epochs} epochs to choose by, and then the final ones.{done} {experiment.note}\n"
+        f"**Not run yet.** By `python -m benchmarks.frontier run {name}`, {experiment.epochs} epochs a "
+        f"run. Runs to choose rates and strengths by: {len(tuning)}, of which {there} are there. "
+        f"{experiment.note}\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +43,9 @@ def run_smoke(names: Iterable[str], records: Records, data: Path) -> None:
     """
     wanted = [configuration(name, method) for name in names for method in METHODS]
     done = {key(row[CONFIG]) for row in records.rows}
+    loaded = functools.lru_cache(maxsize=1)(lambda name: load(name, data, device()))
     for config in tqdm([config for config in wanted if key(config) not in done], unit="run"):
-        records.add(config, run(config, load(config["data"], data, device())))
+        records.add(config, run(config, loaded(config["data"])))
 
 
 def write_smoke(records: Records, out: Path) -> None:

@@ -53,7 +53,10 @@ def test_a_run_is_watched_from_its_first_step(short: None) -> None:
     parts = torch.tensor([history[name] for name in layers])
     whole = (sizes[:, None] * parts).sum(0) / sizes.sum()
     torch.testing.assert_close(whole, torch.tensor(history["sparsity"]), rtol=1e-3, atol=0)
-    assert run(configuration(depth=2, images=48), data()) == {**made, "seconds": pytest.approx(0, abs=60)}
+    assert run(configuration(depth=2, images=48), data()) == {
+        **made,
+        "seconds": pytest.approx(0, abs=60),
+    }
 
 
 def test_what_diverges_is_kept_as_far_as_it_went(short: None) -> None:
@@ -92,7 +95,7 @@ def test_the_package_is_left_without_the_plain_init(short: None) -> None:
 
 
 def test_the_law_of_misalignment_is_the_integral_of_the_rates() -> None:
-    """The mean of a cosine schedule is a half: the sum of rates is half of the highest's, times steps."""
+    """Rates of a cosine schedule sum up to half of the highest's times (steps + 1)."""
     start, end = misalignment.law(2, [0, runs.STEPS])
     # A weight of 0.13 moves 1 / (2 * 0.13) = 3.85 times as far at depth 2.
     travelled = 0.1 / (2 * 0.13) * (runs.STEPS + 1) / 2 / (1 - 0.9)
@@ -134,6 +137,11 @@ def test_runs_resume_and_pages_say_what_is_missing(
     for name in ANALYSES:
         assert (tmp_path / f"{name}.md").read_text().startswith("# ")
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_pages_are_made_of_nothing(tmp_path: Path) -> None:
+    command.main(["report", "--out", str(tmp_path)])
+    assert "No runs yet." in (tmp_path / "depths.md").read_text()
 
 
 def test_unknown_analyses_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
