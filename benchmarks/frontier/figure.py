@@ -47,8 +47,8 @@ def draw(experiment: Experiment, points: Points) -> Any:
         spread = [(min(point.values), max(point.values)) for point in line.values()]
         axis.fill_between(list(means), *zip(*spread, strict=True), color=colour, alpha=0.15, lw=0)
     values = [mean(point.values) for line in points.values() for point in line.values()]
-    for name, line in PUBLISHED.get((experiment.network, experiment.data), {}).items():
-        published = [point for point in line if point[0] > 1]
+    for name, each in PUBLISHED.get((experiment.network, experiment.data), {}).items():
+        published = [point for point in each if point[0] > 1]
         if not published:
             continue
         axis.plot(
