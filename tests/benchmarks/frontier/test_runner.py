@@ -25,12 +25,18 @@ from benchmarks.records import CONFIG, RESULT, Records
 SMALL = Experiment("digits", "MLP 64-300-100-10", 1, 128, (10.0, 50.0), seeds=(0, 1))
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiment]:
-    monkeypatch.setitem(experiments.EXPERIMENTS, "small", SMALL)
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
     threads = torch.get_num_threads()
-    yield SMALL
+    yield
     torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    monkeypatch.setitem(experiments.EXPERIMENTS, "small", SMALL)
+    return SMALL
 
 
 def data(count: int = 64, shape: tuple[int, ...] = (1, 8, 8)) -> Data:
