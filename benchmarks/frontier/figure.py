@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from statistics import mean
 from typing import Any
 
@@ -29,7 +30,9 @@ COLOURS = {
 }
 # Ticks of the vertical axis, of which those in its range are written.
 TICKS = tuple(digit * 10.0**power for power in range(-2, 3) for digit in (1, 2, 3, 5))
-MOST_PERCENT = 100.0
+# The axis ends at so many times its lowest value, above which no two methods are worth telling apart.
+MOST = 15.0
+MARKERS = "x*P^"
 
 
 def draw(experiment: Experiment, points: Points) -> Any:
@@ -47,21 +50,22 @@ def draw(experiment: Experiment, points: Points) -> Any:
         spread = [(min(point.values), max(point.values)) for point in line.values()]
         axis.fill_between(list(means), *zip(*spread, strict=True), color=colour, alpha=0.15, lw=0)
     values = [mean(point.values) for line in points.values() for point in line.values()]
-    for name, each in PUBLISHED.get((experiment.network, experiment.data), {}).items():
-        published = [point for point in each if point[0] > 1]
-        if not published:
-            continue
-        axis.plot(
-            *zip(*published, strict=True), "x--", color=figures.INK, ms=7, mew=1.6, lw=0.8, zorder=4
-        )
-        axis.annotate(name, published[-1], xytext=(5, 5), textcoords="offset points", fontsize=8.5)
-        values += [error for _, error in published]
-    low, high = 0.85 * min(values), 1.2 * max(values)
+    published = PUBLISHED.get((experiment.network, experiment.data), {})
+    for (name, each), marker in zip(published.items(), itertools.cycle(MARKERS), strict=False):
+        sparse = [point for point in each if point[0] > 1]
+        if sparse:
+            style = {"color": figures.INK, "ls": "--", "lw": 0.8, "zorder": 4}
+            axis.plot(
+                *zip(*sparse, strict=True), marker=marker, ms=7, label=f"{name}, published", **style
+            )
+            values += [error for _, error in sparse]
+    low = 0.85 * min(values)
+    high = min(1.2 * max(values), MOST * low)
     axis.set(
         title=f"{experiment.network} on {experiment.data}",
         xlabel="compression (weights / nonzero weights)",
         ylabel=f"{metric.name} on the test set",
-        ylim=(low, min(high, MOST_PERCENT) if metric.unit else high),
+        ylim=(low, high),
     )
     figures.plain_log(axis.xaxis, experiment.compressions, "×")
     unit = f" {metric.unit}" if metric.unit else ""

@@ -65,6 +65,7 @@ def to_markdown(name: str, experiment: Experiment, records: Records, points: Poi
             title,
             *_about(name, experiment, records, points),
             f"![{metric.name} on the test set against compression]({name}.png)\n",
+            "Shaded: from the lowest to the highest seed. What leaves the figure is in the table.\n",
             table(header, [[method, *line] for method, line in cells.items() if method != "dense"]),
             *against_others(experiment, points),
             *against_published(experiment, points),
