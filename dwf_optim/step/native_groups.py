@@ -1,8 +1,8 @@
 """Weights that share gates, as the compiled extension steps them.
 
 In the order of memory such a weight has to have at most three dimensions: within a group, by group, and
-within a group again. Filters, neurons and heads are rows of memory, which are stepped one after the other;
-inputs are columns, of which some are stepped together.
+within a group again. Filters, neurons and heads are rows of memory, which are stepped one after the
+other, in one pass; inputs are columns, of which some are stepped together, in two.
 """
 
 from __future__ import annotations
@@ -59,6 +59,4 @@ def why_not(mode: Storage, shape: Sequence[int]) -> str | None:
     kept = [one == size for one, size in zip(gate, sizes, strict=True) if size > 1]
     if sum(1 for tells_apart, _ in itertools.groupby(kept) if tells_apart) <= 1:
         return None
-    return (
-        f"structure={mode.structure!r} has groups that are scattered over memory, not rows or columns"
-    )
+    return f"structure={mode.structure!r} has groups that are scattered over memory, not rows or columns"
