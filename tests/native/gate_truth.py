@@ -1,9 +1,9 @@
 """As `tests.native.truth`, for weights that share gates: a full factor times numbers of its group.
 
 With ``P`` the product of a group's gates, the full factor's gradient is ``g P + c omega`` and a gate's
-``<omega, g> P / gate + c gate``, ``c = 2 penalty / D``, times the root of the group's size where it counts.
-Gates are vectors here, and ``group`` says to which of their numbers each element belongs. Nothing here
-imports dwf_optim.
+``<omega, g> P / gate + c gate``, ``c = 2 penalty / D``, times the root of the group's size where that
+counts. Gates are vectors here, and ``group`` says to which of their numbers each element belongs.
+Nothing here imports dwf_optim.
 """
 
 from __future__ import annotations
@@ -83,19 +83,12 @@ def step(
 
     new = [factor for factor, _, _ in outcomes]
     representable = [fits for _, _, fits in outcomes]
-    dead, alive = _deaths(s, new, representable, group, add_up)
+    dead, alive = _deaths(s, new, representable, group)
     spread = [new[0], *(Bounded(f.value[group], f.error[group]) for f in new[1:])]
     fits = representable[0] & torch.stack(representable[1:]).all(0)[group]
     weight, large = _product(spread)
-    return Outcome(
-        new,
-        [after for _, after, _ in outcomes],
-        weight,
-        representable,
-        fits & (large < LARGE),
-        dead,
-        alive,
-    )
+    states = [after for _, after, _ in outcomes]
+    return Outcome(new, states, weight, representable, fits & (large < LARGE), dead, alive)
 
 
 def _move(
@@ -113,7 +106,7 @@ def _move(
 
 
 def _deaths(
-    s: Setting, new: list[Bounded], representable: list[Tensor], group: Tensor, add_up: object
+    s: Setting, new: list[Bounded], representable: list[Tensor], group: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Say which groups die, and which live; neither is known within roundings of the bound."""
     groups = new[1].value.numel()

@@ -1,4 +1,4 @@
-"""The native step of weights that share gates: from any state within the derived bounds of the exact one."""
+"""The native step of weights that share gates: within the derived bounds of the exact one."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_where_tensors_lie_does_not_change_a_bit(
 def test_groups_that_underflow_has_killed_become_zeros(
     spec: Spec, dtype: torch.dtype, instruction_set: str
 ) -> None:
-    """Only those of which all gates and all of the full factor are below the bound, and none with NaN."""
+    """Only those of which all gates and all of the full factor are below the bound; NaN is not."""
     p = Parameter(torch.ones(spec.shape, dtype=dtype))
     optimizer = build([p], MOMENTUM, structure=spec.structure, lr=1e-30, penalty=0.0, momentum=0.9)
     step_with(optimizer, {p: torch.ones_like(p)})
@@ -328,7 +328,7 @@ def test_every_single_write_is_seen_at_once(spec: Spec, dtype: torch.dtype) -> N
     for gate, before in zip(optimizer.factors(p)[1:], other.factors(twin)[1:], strict=True):
         same = (gate == before).flatten()
         assert bool(same[~changed].all())
-    assert bool(changed.any()) and (spec.gate[0] == 3 or not bool(changed.all()))
+    assert bool(untouched.any())
 
 
 def test_edited_factors_are_stepped_and_not_set_back() -> None:
