@@ -9,6 +9,7 @@
 #include "half.h"
 #include "kernel.h"
 #include "lanes.h"
+#include "rest.h"
 #include "rule.h"
 
 namespace dwf {
@@ -25,21 +26,6 @@ constexpr std::size_t kAhead = 128;
 // all instruction sets.
 constexpr std::size_t kMostAdded = 64;
 constexpr std::size_t kSums = 16;
-
-// Whole registers, or the first `size` lanes with zeros behind: the arithmetic of an element does not depend on its place.
-template <bool kWhole>
-DWF_INLINE Lanes take(const float* from, std::size_t size) {
-  if constexpr (kWhole) return load(from);
-  Lanes lanes{};
-  std::memcpy(&lanes, from, size * sizeof(float));
-  return lanes;
-}
-
-template <bool kWhole>
-DWF_INLINE void put(float* to, Lanes lanes, std::size_t size) {
-  if constexpr (kWhole) return store(to, lanes);
-  std::memcpy(to, &lanes, size * sizeof(float));
-}
 
 // Contiguous elements.
 struct Tile {
@@ -155,18 +141,6 @@ class Block {
   }
 
  private:
-  template <bool kWhole>
-  struct Whole {
-    static constexpr bool value = kWhole;
-  };
-
-  template <class Work>
-  DWF_INLINE_MEMBER static void for_lanes(std::size_t size, const Work& work) {
-    std::size_t i = 0;
-    for (; i + kLanes <= size; i += kLanes) work(Whole<true>{}, i, kLanes);
-    if (i < size) work(Whole<false>{}, i, size - i);
-  }
-
   // In the order of memory, as long as the work returns true. Returns whether it always did.
   template <class Work>
   DWF_INLINE_MEMBER bool for_each_tile(const Work& work) const {
