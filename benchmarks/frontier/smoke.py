@@ -17,7 +17,7 @@ from benchmarks.records import CONFIG, RESULT, Records, table, write_text
 
 # One method that works while the network trains, and one that works before.
 METHODS = ("dwf-3", "snip")
-EPOCHS, SAMPLES, BATCH_SIZE = 2, 256, 64
+EPOCHS, SAMPLES, BATCH_SIZE = 2, 128, 32
 
 
 def configuration(name: str, method: str) -> Config:
