@@ -36,8 +36,8 @@ def page(runs: Runs) -> str:
 
 $M = \\frac{{1}}{{D}} \\sum_d \\lVert f_d \\rVert^2 - \\lVert w \\rVert_{{2/D}}^{{2/D}}$ of all
 layers, in percent of its first term at the first step. Under gradient flow $f_i^2 - f_j^2$ decays as
-$e^{{-4 \\lambda t / D}}$, whatever the loss, and so does the $M$ of weights on their way to zero. Dotted:
-that law for the usual run, with $t$ the sum of factor-space rates over one less momentum.
+$e^{{-4 \\lambda t / D}}$, whatever the loss, and so does the $M$ of weights on their way to zero.
+Dotted: that law for the usual run, with $t$ the sum of factor-space rates over one less momentum.
 
 ![misalignment by step](misalignment.png)
 
