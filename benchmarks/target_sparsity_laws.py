@@ -180,11 +180,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_argument(parser)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
-    parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     records = Records(options.out / f"{NAME}.jsonl")
-    for config in tqdm([] if options.report else configurations(), unit="run"):
+    for config in tqdm(configurations(), unit="run"):
         if not records.has(config):
             records.add(config, run(config, options.data))
     write_text(options.out / f"{NAME}.md", report(records))
