@@ -6,18 +6,15 @@ skipped; the table is made anew from that file.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from copy import deepcopy
-from pathlib import Path
+from statistics import mean
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from benchmarks.data import Data, add_data_argument
-from benchmarks.records import CONFIG, RESULT, RESULTS, Records, table, write_text
+from benchmarks import study
+from benchmarks.data import Data
+from benchmarks.records import CONFIG, RESULT, Records, table
 from benchmarks.small_nets import NETS
 from benchmarks.training_runs import evaluate
 from dwf_optim import debias, sparsify
@@ -76,8 +73,8 @@ def report(records: Records) -> str:
         for cuts in zip(*runs, strict=True):
             ways = [[100 * cut[way] for cut in cuts] for way in ("cut at the end", *WAYS)]
             gains = [d - p for d, p in zip(ways[2], ways[1], strict=True)]
-            spread = f"{_mean(gains):+.2f} ({min(gains):+.2f} to {max(gains):+.2f})"
-            means = [f"{_mean(way):.2f}" for way in ways]
+            spread = f"{mean(gains):+.2f} ({min(gains):+.2f} to {max(gains):+.2f})"
+            means = [f"{mean(way):.2f}" for way in ways]
             ratio = f"{1 / (1 - cuts[0]['sparsity']):.0f}"
             rows.append([str(depth), f"{penalty:g}", ratio, *means, spread, str(len(cuts))])
     header = ["depth", "penalty", "compression", "cut at the end", *WAYS, "gain of debias", "seeds"]
@@ -102,27 +99,5 @@ alone gives. Debiased less *cut at the end* is what fixing the support early giv
 WAYS = ("penalized", "debiased")
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def main() -> None:
-    """Run what is missing, then write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_data_argument(parser)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    records = Records(options.out / "debias.jsonl")
-    missing = [config for config in configurations() if not records.has(config)]
-    if missing:
-        data = NET.data(options.data)
-        for config in tqdm(missing, unit="run"):
-            records.add(config, run(config, data))
-            write_text(options.out / "debias.md", report(records))
-    write_text(options.out / "debias.md", report(records))
-    print(f"wrote {options.out / 'debias.md'}")
-
-
 if __name__ == "__main__":
-    main()
+    study.main("debias", __doc__, configurations(), NET.data, run, report)

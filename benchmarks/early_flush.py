@@ -6,18 +6,15 @@ are skipped; the table is made anew from that file.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from copy import deepcopy
-from pathlib import Path
+from statistics import mean
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from benchmarks.data import Data, add_data_argument
-from benchmarks.records import CONFIG, RESULT, RESULTS, Records, table, write_text
+from benchmarks import study
+from benchmarks.data import Data
+from benchmarks.records import CONFIG, RESULT, Records, table
 from benchmarks.small_nets import NETS
 from benchmarks.training import compression
 from benchmarks.training_runs import evaluate
@@ -83,10 +80,10 @@ def report(records: Records) -> str:
         runs = [row[RESULT] for row in records.rows if same.items() <= row[CONFIG].items()]
         if not runs:
             continue
-        cells = [str(depth), f"{level:g}", f"{_mean([100 * r['test'] for r in runs]):.2f}"]
-        cells += [f"{_mean([r[key] for r in runs]):.1f}" for key in ("compression", "compression_1e-3")]
+        cells = [str(depth), f"{level:g}", f"{mean([100 * r['test'] for r in runs]):.2f}"]
+        cells += [f"{mean([r[key] for r in runs]):.1f}" for key in ("compression", "compression_1e-3")]
         for index in range(len(SPARSITIES)):
-            cells.append(f"{_mean([100 * r['cut'][index]['accuracy'] for r in runs]):.2f}")
+            cells.append(f"{mean([100 * r['cut'][index]['accuracy'] for r in runs]):.2f}")
         rows.append([*cells, str(len(runs))])
     cuts = [f"cut to {sparsity:.0%}" for sparsity in SPARSITIES]
     header = ["depth", "level", "test", "compression", "at 1e-3", *cuts, "seeds"]
@@ -103,27 +100,5 @@ seeds.
 {table(header, rows)}"""
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def main() -> None:
-    """Run what is missing, then write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_data_argument(parser)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    records = Records(options.out / "early_flush.jsonl")
-    missing = [config for config in configurations() if not records.has(config)]
-    if missing:
-        data = NET.data(options.data)
-        for config in tqdm(missing, unit="run"):
-            records.add(config, run(config, data))
-            write_text(options.out / "early_flush.md", report(records))
-    write_text(options.out / "early_flush.md", report(records))
-    print(f"wrote {options.out / 'early_flush.md'}")
-
-
 if __name__ == "__main__":
-    main()
+    study.main("early_flush", __doc__, configurations(), NET.data, run, report)

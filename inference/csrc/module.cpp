@@ -29,6 +29,26 @@ using namespace nb::literals;
 // Channels, height, width; border of rows, of columns.
 using Sizes = std::tuple<std::size_t, std::size_t, std::size_t, std::size_t, std::size_t>;
 
+// Mostly one, for which a call of microseconds should not ask for memory.
+template <typename T>
+class Few {
+ public:
+  explicit Few(std::size_t size) : many_(size == 1 ? 0 : size), data_(size == 1 ? &one_ : many_.data()), size_(size) {}
+  Few(const Few&) = delete;
+  Few& operator=(const Few&) = delete;
+
+  std::size_t size() const { return size_; }
+  const T* data() const { return data_; }
+  T& operator[](std::size_t k) { return data_[k]; }
+  const T& operator[](std::size_t k) const { return data_[k]; }
+
+ private:
+  T one_{};
+  std::vector<T> many_;
+  T* const data_;
+  const std::size_t size_;
+};
+
 // Arrays of one call: one, or a list or tuple of them.
 class Arrays {
  public:
@@ -46,7 +66,7 @@ class Arrays {
 
  private:
   const bool list_;
-  std::vector<Array> arrays_;
+  Few<Array> arrays_;
 };
 
 // The size of the first dimension, if the array has `features` elements for each index of it.
@@ -88,8 +108,8 @@ void check_apart(const Arrays& inputs, const Arrays& outputs) {
 void run(const Program& program, nb::handle given, nb::handle made, int threads) {
   const Arrays inputs(given, false, "input"), outputs(made, true, "output");
   check_call(program, inputs, outputs, threads);
-  std::vector<const float*> from(inputs.size());
-  std::vector<float*> to(outputs.size());
+  Few<const float*> from(inputs.size());
+  Few<float*> to(outputs.size());
   const std::size_t batch = read_batch(inputs[0], "input", program.layouts()[program.inputs()[0]].features());
   for (std::size_t k = 0; k < inputs.size(); ++k) {
     const std::size_t size = read_batch(inputs[k], "input", program.layouts()[program.inputs()[k]].features());
@@ -113,8 +133,8 @@ void run(const Program& program, nb::handle given, nb::handle made, int threads)
 void run_tiles(const Program& program, nb::handle given, nb::handle made, int threads) {
   const Arrays inputs(given, false, "input"), outputs(made, true, "output");
   check_call(program, inputs, outputs, threads);
-  std::vector<const float*> from(inputs.size());
-  std::vector<float*> to(outputs.size());
+  Few<const float*> from(inputs.size());
+  Few<float*> to(outputs.size());
   std::size_t tiles = 0, lanes = 0;
   const auto check = [&](const Array& array, int value) {
     const std::size_t features = program.layouts()[value].features();
