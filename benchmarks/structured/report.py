@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from benchmarks.records import CONFIG, RESULT, Records, table
@@ -10,14 +11,15 @@ from benchmarks.structured.methods import METHODS
 from benchmarks.structured.published import PUBLISHED
 from benchmarks.structured.setups import SETUPS, Setup
 from benchmarks.structured.speed import RUNTIMES
-from benchmarks.structured.trial import KEPT, configurations
+from benchmarks.structured.trial import configurations
+from benchmarks.structured.units import Units
 
 INTRODUCTION = """
 Each method trains a network; its units (filters, neurons, inputs, heads) are then removed, from the
-least on, to {cuts} shares of them, and `inference.shrink` makes a plain dense network of what is left.
-DWF and the dense network are cut and measured. The baselines spend the last epochs of the same total on
-fine-tuning every cut network, with a cosine schedule from the full rate. FLOPs are of one example, by
-`torch.utils.flop_counter`, of the smaller network as it is.
+least on, to one share of them after another, and `inference.shrink` makes a plain dense network of what
+is left. DWF and the dense network are cut and measured. The baselines spend the last epochs of the same
+total on fine-tuning every cut network, with a cosine schedule from the full rate. FLOPs are of one
+example, by `torch.utils.flop_counter`, of the smaller network as it is.
 
 A method's entry is the network with the fewest FLOPs, over its penalties and cuts, whose *validation*
 accuracy is at most 0.5, 5 or 10 points below that of the dense network trained for as many epochs; the
@@ -35,7 +37,7 @@ def report(records: Records, timings: Records) -> str:
         records: Runs.
         timings: Milliseconds by setup, method, units and batch.
     """
-    lines = ["# Smaller networks", INTRODUCTION.format(cuts=len(KEPT))]
+    lines = ["# Smaller networks", INTRODUCTION]
     for name, setup in SETUPS.items():
         lines += [f"## {setup.title}\n", *_section(name, setup, records, timings)]
     sources = "; ".join(f"{kind.title}: {kind.source}" for kind in METHODS.values() if kind.source)
@@ -76,7 +78,7 @@ def _summary(name: str, setup: Setup, records: Records) -> str:
     rows = []
     for method, kind in METHODS.items():
         cells = [kind.title]
-        why = kind.lacks(setup.units(setup.build(0)))
+        why = kind.lacks(_units(name))
         for allowed in ALLOWED:
             if why or method not in setup.strengths:
                 cells += [why or "left out", ""]
@@ -88,6 +90,12 @@ def _summary(name: str, setup: Setup, records: Records) -> str:
     for title, saved in PUBLISHED.get(name, {}).items():
         rows.append([f"published: {title}", "", "", *(x for s in saved for x in (f"{s:g}x", ""))])
     return table(header, rows)
+
+
+@functools.cache
+def _units(name: str) -> list[Units]:
+    """Return the units of a setup's network, which takes seconds to build where it is large."""
+    return SETUPS[name].units(SETUPS[name].build(0))
 
 
 def _entry(chosen: Chosen | None) -> list[str]:

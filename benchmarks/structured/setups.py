@@ -39,6 +39,7 @@ class Setup:
         lr: Highest rate of the cosine schedule.
         batch_size: Samples a step.
         augment: Whether images are moved and mirrored.
+        kept: The shares of units that are left in the cut networks.
         rates: By method, where it is not ``lr``.
         text: Whether inputs are symbols, and every one has a target.
     """
@@ -55,6 +56,7 @@ class Setup:
     lr: float = 0.1
     batch_size: int = 128
     augment: bool = False
+    kept: tuple[float, ...] = (0.7, 0.5, 0.4, 0.3, 0.22, 0.16, 0.13, 0.1, 0.08, 0.06, 0.045, 0.03)
     rates: Mapping[str, float] = field(default_factory=dict)
     text: bool = False
 
@@ -100,6 +102,8 @@ def _with_norm(dwf: tuple[float, ...], lasso: tuple[float, ...], slim: tuple[flo
 
 # What one CPU core affords. With all 50,000 images it takes a GPU.
 _few_images = partial(load_cifar10, train=2500, validation=1000, test=2000)
+# Nearly all of a LeNet on MNIST can go.
+_FEW = (0.4, 0.3, 0.22, 0.16, 0.13, 0.1, 0.08, 0.06, 0.045, 0.03)
 _published = _with_norm((1e-4, 2e-4, 5e-4, 1e-3), (1e-4, 2e-4, 5e-4, 1e-3), (1e-5, 1e-4, 1e-3))
 
 SETUPS: dict[str, Setup] = {
@@ -121,9 +125,10 @@ SETUPS: dict[str, Setup] = {
         _named(("0", "filter"), ("3", "filter"), ("7", "neuron")),
         _files("mnist"),
         (1, 28, 28),
-        _without_norm((1e-2, 5e-3), (1e-2, 5e-3)),
+        {**_without_norm((1e-2, 5e-3, 7e-3), (1e-2, 5e-3)), "dwf-3-finetuned": (1e-2,)},
         epochs=3,
         finetune=1,
+        kept=_FEW,
     ),
     "lenet-300-100": Setup(
         "LeNet-300-100 on MNIST",
@@ -135,6 +140,7 @@ SETUPS: dict[str, Setup] = {
         _without_norm((2e-3, 5e-3), (2e-3, 5e-3)),
         epochs=10,
         finetune=3,
+        kept=_FEW,
     ),
     "small-vgg": Setup(
         "A small VGG on 2,500 images of CIFAR-10",

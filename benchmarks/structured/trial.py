@@ -19,8 +19,7 @@ from benchmarks.structured.units import norms, zero_smallest_
 from benchmarks.training import train
 from inference import shrink_with_report
 
-# The share of units that is left, and the loss of accuracy after which a run goes no further.
-KEPT = (0.7, 0.5, 0.4, 0.3, 0.22, 0.16, 0.13, 0.1, 0.08, 0.06, 0.045, 0.03)
+# The loss of accuracy after which a run cuts no further.
 HOPELESS = 0.2
 MOMENTUM = 0.9
 SEEDS = (0,)
@@ -70,7 +69,7 @@ def run(config: dict[str, Any], data: Data) -> dict[str, Any]:
     finite = _train(model, method.optimizer(model), data, config, setup, epochs, losses)
     before = {"validation": accuracy(model, data.validation), "test": accuracy(model, data.test)}
     points: list[dict[str, Any]] = []
-    for kept in KEPT if finite else ():
+    for kept in setup.kept if finite else ():
         points.append(_cut(method, model, kept, data, config, setup))
         if points[-1]["validation"] < before["validation"] - HOPELESS:
             break

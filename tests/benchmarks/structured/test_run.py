@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from benchmarks.structured import trial
 from benchmarks.structured.choice import choose
 from benchmarks.structured.figure import frontier, write_points
 from benchmarks.structured.report import report
+from benchmarks.structured.setups import SETUPS
 from benchmarks.structured.speed import time_missing
 from tests.helpers import seeded
 
@@ -33,7 +35,7 @@ def config(method: str, **other: Any) -> dict[str, Any]:
 def test_a_run_measures_smaller_and_smaller_networks(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "KEPT", (0.5, 0.25))
+    monkeypatch.setitem(SETUPS, "digits", dataclasses.replace(SETUPS["digits"], kept=(0.5, 0.25)))
     monkeypatch.setattr(trial, "HOPELESS", 1.0)
     result = trial.run(config(method), data())
     assert result["finite"]
