@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -19,11 +19,11 @@ class DWF3(Method):
     depth: ClassVar[int] = 3
 
     def optimizer(self, model: nn.Module) -> Optimizer:
-        gated = [
+        gated: list[dict[str, Any]] = [
             {"params": [model.get_parameter(group.name)], "structure": group.structure}
             for group in self.groups()
         ]
-        held = {p for group in gated for p in group["params"]}  # type: ignore[union-attr]
+        held = {p for group in gated for p in group["params"]}
         rest = [p for p in model.parameters() if p not in held]
         return DWFOptimizer(
             [*gated, {"params": rest, "depth": 1, "penalty": 0.0}],
