@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
             run_missing(name, records, options.data, options.method)
         elif options.command == "time":
             time_missing(name, records, timings, options.seconds)
-    records = Records(records.path)  # another process may have added to it
+    # Another process may have added to them.
+    records, timings = Records(records.path), Records(timings.path)
     write_text(options.out / "structured.md", report(records, timings))
     write_points(options.out / "structured.png", records)
     print(f"wrote {options.out / 'structured.md'} and .png: {len(records.rows)} runs")

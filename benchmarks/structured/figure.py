@@ -55,7 +55,6 @@ def write_points(path: Path, records: Records) -> bool:
                 seen[METHODS[method].title] = line[0]
         plain_log(axis.xaxis, (1, 2, 5, 10, 20, 50, 100), "x")
         axis.set(title=SETUPS[name].title, xlabel="fewer FLOPs", ylabel="validation accuracy, %")
-        axis.title.set_fontsize(9)
     figure.legend(seen.values(), seen.keys(), loc="outside lower center", ncols=4)
     write_figure(path, figure)
     return True

@@ -149,7 +149,7 @@ SETUPS: dict[str, Setup] = {
         kept=_FEW,
     ),
     "small-vgg": Setup(
-        "A small VGG on 2,500 images of CIFAR-10",
+        "Small VGG on 2,500 images of CIFAR-10",
         "channels of every convolution",
         networks.small_vgg,
         chain,
@@ -173,7 +173,7 @@ SETUPS: dict[str, Setup] = {
         batch_size=64,
     ),
     "transformer": Setup(
-        "A transformer of 4 layers on Python's help topics, the next character",
+        "Transformer of 4 layers on Python's help",
         "attention heads and neurons",
         lambda seed: networks.transformer(load_text()[1], seed),
         _transformer,

@@ -168,3 +168,17 @@ def test_what_has_no_gates_takes_the_step_of_dense_training() -> None:
     dense = weights_after_a_step(Method(CONVOLUTIONS, settings(0.0)), convolutions())
     for name in set(dense) - {"3.weight"}:
         assert torch.equal(dense[name], factorized[name]), name
+
+
+def test_a_filter_in_front_of_a_batch_norm_has_no_gradient_along_itself() -> None:
+    # So its gates would have none but the penalty's, and what reads its channel is gated instead.
+    model = convolutions().double()
+    model[1].eps = 1e-12
+    inputs = torch.randn(8, 1, 5, 5, dtype=torch.float64, generator=seeded(1))
+    F.cross_entropy(model(inputs), torch.arange(8) % 2).backward()
+    made, read = model[0].weight, model[3].weight
+    cosines = F.cosine_similarity(made.flatten(1), made.grad.flatten(1))
+    # Up to eps over the variance of a channel.
+    assert float(cosines.detach().abs().max()) < 1e-9
+    by_input = (x.transpose(0, 1).flatten(1) for x in (read, read.grad))
+    assert float(F.cosine_similarity(*by_input).detach().abs().min()) > 1e-3
