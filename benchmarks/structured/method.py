@@ -17,7 +17,7 @@ class Settings:
     """What a run tells its method.
 
     Attributes:
-        lr: Learning rate, of training and of fine-tuning.
+        lr: Learning rate.
         momentum: Of SGD.
         strength: The method's penalty; 0 where it has none.
         seed: Of whatever it draws.
@@ -36,11 +36,14 @@ class Method:
         title: In tables.
         source: The paper.
         finetunes: Whether the last epochs of a run are spent on what is left.
+        finetune_rate: What part of the learning rate fine-tuning starts from. A penalty on groups leaves
+            few units with large weights, which the whole rate blows up.
     """
 
     title: ClassVar[str] = "dense, cut by norm"
     source: ClassVar[str] = ""
     finetunes: ClassVar[bool] = False
+    finetune_rate: ClassVar[float] = 1.0
 
     def __init__(self, units: Sequence[Units], settings: Settings) -> None:
         self.units, self.settings = units, settings

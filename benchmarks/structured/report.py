@@ -17,13 +17,14 @@ from benchmarks.structured.units import Units
 INTRODUCTION = """
 Each method trains a network; its units (filters, neurons, inputs, heads) are then removed, from the
 least on, to one share of them after another, and `inference.shrink` makes a plain dense network of what
-is left. DWF and the dense network are cut and measured. The baselines spend the last epochs of the same
-total on fine-tuning every cut network, with a cosine schedule from the full rate. FLOPs are of one
-example, by `torch.utils.flop_counter`, of the smaller network as it is.
+is left. DWF and the dense network are cut and measured; the baselines, and DWF where it says so, spend the
+last epochs of the same total on fine-tuning every cut network, with a cosine schedule of its own from the
+learning rate in the tables. FLOPs are of one example, by `torch.utils.flop_counter`, of the smaller
+network as it is.
 
 A method's entry is the network with the fewest FLOPs, over its penalties and cuts, whose *validation*
 accuracy is at most 0.5, 5 or 10 points below that of the dense network trained for as many epochs; the
-*test* accuracy stands beside it. Strengths were tried as the last table of each section lists them; one
+*test* accuracy stands beside it. What was tried is in the tables of all runs; one
 seed. "None" means that no cut is good enough, "not run" that there is no row.
 
 ![Accuracy over FLOPs saved](structured.png)
@@ -104,24 +105,19 @@ def _entry(chosen: Chosen | None) -> list[str]:
 
 def _runs(name: str, records: Records) -> str:
     header = (
-        "method",
-        "penalty",
-        "loss",
-        "test",
-        "units left",
-        "parameters",
-        "fewer FLOPs",
-        "test after",
+        *("method", "penalty", "fine-tuning lr", "loss", "test", "units left", "parameters"),
+        *("fewer FLOPs", "test after", "validation after"),
     )
     rows = []
     for row in sorted(rows_of(records, name), key=_order):
         config, result = row[CONFIG], row[RESULT]
-        first = [METHODS[config["method"]].title, f"{config['strength']:g}"]
+        rate = f"{config['finetune_lr']:g}" if config["finetune"] else ""
+        first = [METHODS[config["method"]].title, f"{config['strength']:g}", rate]
         if not result["points"]:
-            rows.append([*first, "diverged", *[""] * 5])
+            rows.append([*first, "diverged", *[""] * 6])
         for point in result["points"]:
             rows.append([*first, f"{result['losses'][-1]:.3f}", f"{result['test']:.2%}", *_point(point)])
-            first = ["", ""]
+            first = ["", "", ""]
     difference = max(
         (point["difference"] for row in rows_of(records, name) for point in row[RESULT]["points"]),
         default=0.0,
@@ -129,7 +125,7 @@ def _runs(name: str, records: Records) -> str:
     exact = (
         f"\nCut and shrunk networks differ by {difference:.1e} at most in float32, before fine-tuning.\n"
     )
-    return table((*header, "validation after"), rows) + exact
+    return table(header, rows) + exact
 
 
 def _point(point: dict[str, Any]) -> tuple[str, ...]:

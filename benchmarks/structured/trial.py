@@ -38,6 +38,9 @@ def configurations(name: str) -> list[dict[str, Any]]:
             "momentum": MOMENTUM,
             "epochs": setup.epochs,
             "finetune": setup.finetune if METHODS[method].finetunes else 0,
+            "finetune_lr": setup.lr * METHODS[method].finetune_rate
+            if METHODS[method].finetunes
+            else 0.0,
             "batch_size": setup.batch_size,
             "seed": seed,
         }
@@ -87,7 +90,7 @@ def _cut(
     small, report = shrink_with_report(model, data.train.inputs[:8], select_inputs=True)
     difference = largest_difference(model, small, data.validation.inputs[:CHUNK])
     if config["finetune"]:
-        rate = {"lr": config["lr"], "momentum": config["momentum"]}
+        rate = {"lr": config["finetune_lr"], "momentum": config["momentum"]}
         _train(small, SGD(small.parameters(), **rate), data, config, setup, config["finetune"], [])
     return {
         "kept": kept,
@@ -110,7 +113,7 @@ def _train(
     epochs: int,
     losses: list[float],
 ) -> bool:
-    """Train with a cosine schedule down to zero; fine-tuning has one of its own, from the same rate."""
+    """Train with a cosine schedule down to zero; fine-tuning has one of its own."""
     generator = torch.Generator().manual_seed(config["seed"])
     return train(
         model,
