@@ -54,7 +54,8 @@ def _section(name: str, setup: Setup, records: Records, timings: Records) -> lis
         f"Units: {setup.what}. {setup.epochs} epochs, the last {setup.finetune} of them fine-tuning "
         f"where a method does; batch {setup.batch_size}, SGD with momentum, lr {setup.lr:g}"
         + "".join(f", {rate:g} for {METHODS[m].title}" for m, rate in setup.rates.items())
-        + f". {len(wanted) - len(missing)} of {len(wanted)} runs made.\n"
+        + f". Cuts keep from {max(setup.kept):.0%} down to {min(setup.kept):.0%} of the units. "
+        f"{len(wanted) - len(missing)} of {len(wanted)} runs made.\n"
     ]
     best = reference(records, name)
     if best is not None:
