@@ -13,6 +13,7 @@ from benchmarks.data import Data, Split
 from benchmarks.frontier.cifar import load_cifar
 from benchmarks.frontier.idx import Arrays, load_idx
 from benchmarks.frontier.npz import load_cifar10_npz, load_mnist_npz
+from benchmarks.text import load_text
 
 
 def load_digits(directory: Path) -> Arrays:
@@ -36,6 +37,8 @@ LOADERS: dict[str, Callable[[Path], Arrays]] = {
     "cifar10-binary": partial(load_cifar, name="cifar10"),
     "cifar100-binary": partial(load_cifar, name="cifar100"),
 }
+# Not images: characters, which this Python brings along.
+TEXT = "text"
 # Images of the training set that are held out, to choose by; of small sets a sixth.
 VALIDATION = 5000
 
@@ -44,21 +47,29 @@ def load(name: str, directory: Path, device: torch.device, validation: int = VAL
     """Load a data set onto a device, where it stays.
 
     Args:
-        name: In `LOADERS`.
+        name: In `LOADERS`, or `TEXT`.
         directory: Holds its files.
         device: Where to.
         validation: How many training images are held out, a sixth at most; always the same.
 
     Returns:
         Images ``[n, channels, height, width]``, float32; of mean 0 and spread 1 in every channel of the
-        training images.
+        training images. Of text what `benchmarks.text.load_text` cuts it into.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If the name is unknown, or a file damaged.
     """
+    if name == TEXT:
+        text, _ = load_text()
+        return Data(
+            *(
+                Split(part.inputs.to(device), part.targets.to(device))
+                for part in (text.train, text.validation, text.test)
+            )
+        )
     if name not in LOADERS:
-        raise ValueError(f"unknown data set {name!r}; there are {sorted(LOADERS)}")
+        raise ValueError(f"unknown data set {name!r}; there are {sorted([*LOADERS, TEXT])}")
     arrays = LOADERS[name](directory)
     images, labels = arrays["train"]
     order = np.random.default_rng(0).permutation(len(labels))

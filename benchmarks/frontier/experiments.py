@@ -31,6 +31,10 @@ class Experiment:
     momentum: float = 0.9
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = tuple(METHODS)
+    # Largest norm of the gradient, and how many samples are trained on and chosen by; None: no limit.
+    clip: float | None = None
+    samples: int | None = None
+    note: str = ""
 
     def tuning(self, methods: Iterable[str] | None = None) -> list[Config]:
         """List the runs by which each method's rate and strength are chosen, on validation data.
@@ -78,6 +82,8 @@ class Experiment:
         compressions: list[float],
         measure: str,
     ) -> Config:
+        # A limit is named only where there is one, so that other runs keep their keys.
+        limits = {"clip": self.clip, "samples": self.samples}
         return {
             "data": self.data,
             "network": self.network,
@@ -91,6 +97,7 @@ class Experiment:
             "seed": seed,
             "compressions": compressions,
             "measure": measure,
+            **{name: value for name, value in limits.items() if value is not None},
         }
 
 
@@ -106,13 +113,26 @@ def key(config: Config) -> str:
 
 
 MNIST = (10.0, 20.0, 50.0, 100.0, 200.0, 300.0, 500.0)
+SMALL = (3.0, 10.0, 31.6)
 CIFAR = (10.0, 31.6, 100.0, 316.0, 1000.0)
 EXPERIMENTS = {
     # Of no scientific use, but it needs no data and takes minutes: to see that all works.
     "digits": Experiment("digits", "MLP 64-300-100-10", 30, 32, (10.0, 50.0)),
     "mnist-lenet-300-100": Experiment("mnist", "LeNet-300-100", 20, 128, MNIST),
     "mnist-lenet-5": Experiment("mnist", "LeNet-5", 10, 128, MNIST),
-    "cifar10-resnet-8": Experiment("cifar10", "ResNet-8", 10, 128, (3.0, 10.0, 31.6), augment=True),
+    "text-transformer": Experiment(
+        "text",
+        "transformer",
+        5,
+        32,
+        (2.0, 5.0, 10.0, 20.0),
+        methods=tuple(name for name in METHODS if name != "synflow"),
+        clip=1.0,
+        note="SynFlow is left out: it puts ones into a network, and this one takes characters.",
+    ),
+    # Small enough for a CPU, so that what the large ones need is tested.
+    "cifar10-small-vgg": Experiment("cifar10", "small VGG", 10, 128, SMALL, augment=True, samples=5000),
+    "cifar10-resnet-8": Experiment("cifar10", "ResNet-8", 10, 128, SMALL, augment=True, samples=5000),
     "cifar10-resnet-18": Experiment("cifar10", "ResNet-18", 160, 128, CIFAR, augment=True),
     "cifar10-vgg-16": Experiment("cifar10", "VGG-16", 160, 128, CIFAR, augment=True),
     "cifar10-vgg-19": Experiment("cifar10", "VGG-19", 160, 128, CIFAR, augment=True),

@@ -85,7 +85,13 @@ class Method:
     def cut(self, sparsity: float) -> None:
         """Bring the network to a sparsity, where it is not there yet; what is zero then stays zero."""
         sizes = {name: p.detach().abs() for name, p in prunable(self.model).items()}
-        self.masks = keep_largest(sizes, sparsity)
+        self.hold(keep_largest(sizes, sparsity))
+
+    def hold(self, masks: Masks) -> None:
+        """Set what is masked to zero, for good."""
+        # In the weights' type, because a product with booleans takes four times as long.
+        weights = prunable(self.model)
+        self.masks = {name: mask.to(weights[name].dtype) for name, mask in masks.items()}
         apply_(self.masks, self.model)
 
     def at_start(self) -> float:

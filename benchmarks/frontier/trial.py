@@ -18,8 +18,9 @@ from benchmarks.frontier.augment import crop_and_flip
 from benchmarks.frontier.masks import prunable
 from benchmarks.frontier.method import Method, Settings
 from benchmarks.frontier.methods import METHODS
+from benchmarks.frontier.metric import first, measured
 from benchmarks.frontier.networks import NETWORKS
-from benchmarks.training import SCHEDULES, accuracy
+from benchmarks.training import SCHEDULES
 
 
 def device() -> torch.device:
@@ -35,10 +36,12 @@ def run(config: dict[str, Any], data: Data) -> dict[str, Any]:
         data: On the device that is trained on.
 
     Returns:
-        Whether the loss stayed finite, seconds, and for each compression the accuracy, the compression
-        that was reached, and the weights that each layer has left.
+        Whether the loss stayed finite, seconds, and for each compression what `measured` finds, the
+        compression that was reached, and the weights that each layer has left.
     """
     start = time.perf_counter()
+    count = config.get("samples")
+    data = Data(first(data.train, count), first(data.validation, count), data.test)
     where = data.train.inputs.device
     model = NETWORKS[config["network"]](config["seed"])
     # Convolutions on a GPU are quickest in this order of memory; a matrix has no other.
@@ -83,6 +86,8 @@ def _steps(method: Method, split: Split, config: dict[str, Any], first: int, las
             loss = F.cross_entropy(model(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
+        if config.get("clip"):
+            nn.utils.clip_grad_norm_(model.parameters(), config["clip"])
         method.before_step()
         optimizer.step()
         method.after_step(step + 1)
@@ -119,6 +124,6 @@ def _measure(model: nn.Module, data: Data, compression: float, split: str) -> di
     return {
         "compression": compression,
         "reached": total / sum(left.values()) if any(left.values()) else math.inf,
-        "accuracy": accuracy(model, getattr(data, split)),
+        **measured(model, getattr(data, split)),
         "layers": left,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.frontier.masks import apply_, keep_largest, prunable
+from benchmarks.frontier.masks import keep_largest, prunable
 from benchmarks.frontier.method import Method
 
 
@@ -20,8 +20,7 @@ class RandomPruning(Method):
             name: torch.rand(p.shape, generator=generator).to(p.device)
             for name, p in prunable(self.model).items()
         }
-        self.masks = keep_largest(scores, self.at_start())
-        apply_(self.masks, self.model)
+        self.hold(keep_largest(scores, self.at_start()))
 
     def cut(self, sparsity: float) -> None:
         """Nothing: the network has been sparse from the start."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmarks.frontier.masks import Masks, apply_, keep_largest, prunable
+from benchmarks.frontier.masks import keep_largest, prunable
 from benchmarks.frontier.method import Method
 
 
@@ -34,10 +34,8 @@ class SNIP(Method):
 
     def before(self, batches, loss) -> None:
         inputs, targets = next(batches)
-        self.masks: Masks = keep_largest(
-            sensitivities(self.model, inputs, targets, loss), self.at_start()
-        )
-        apply_(self.masks, self.model)
+        scores = sensitivities(self.model, inputs, targets, loss)
+        self.hold(keep_largest(scores, self.at_start()))
 
     def cut(self, sparsity: float) -> None:
         """Nothing: the network has been sparse from the start."""

@@ -53,8 +53,7 @@ class SynFlow(Method):
 
     def before(self, batches, loss) -> None:
         inputs, _ = next(batches)
-        self.masks = synflow_masks(self.model, inputs.shape[1:], self.at_start(), ROUNDS)
-        apply_(self.masks, self.model)
+        self.hold(synflow_masks(self.model, inputs.shape[1:], self.at_start(), ROUNDS))
 
     def cut(self, sparsity: float) -> None:
         """Nothing: the network has been sparse from the start."""

@@ -63,6 +63,15 @@ def test_the_largest_scores_stay_to_one_weight(sparsity: float) -> None:
     assert int(equal.sum()) == 13  # ties too
 
 
+@pytest.mark.parametrize("sparsity", [0.0, 0.2, 0.55, 0.9])
+def test_of_equal_scores_the_first_go(sparsity: float) -> None:
+    scores = {name: torch.randint(4, (7, 9), generator=seeded(i)).float() for i, name in enumerate("ab")}
+    flat = torch.cat([score.flatten() for score in scores.values()]).tolist()
+    first = sorted(range(len(flat)), key=lambda place: (flat[place], place))[: round(sparsity * 126)]
+    kept = torch.cat([mask.flatten() for mask in keep_largest(scores, sparsity).values()])
+    assert (~kept).nonzero().flatten().tolist() == sorted(first)
+
+
 # ------------------------------------------------------------------------------ SNIP, SynFlow
 
 

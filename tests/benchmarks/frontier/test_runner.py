@@ -16,19 +16,27 @@ from benchmarks.frontier import __main__ as command
 from benchmarks.frontier import experiments, runner
 from benchmarks.frontier.experiments import Experiment, grid, key
 from benchmarks.frontier.methods import METHODS
-from benchmarks.frontier.report import points_of, to_csv
+from benchmarks.frontier.metric import ERROR
+from benchmarks.frontier.points import points_of
+from benchmarks.frontier.report import to_csv
 from benchmarks.frontier.trial import run
 from benchmarks.records import CONFIG, RESULT, Records
 
 SMALL = Experiment("digits", "MLP 64-300-100-10", 1, 128, (10.0, 50.0), seeds=(0, 1))
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiment]:
-    monkeypatch.setitem(experiments.EXPERIMENTS, "small", SMALL)
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
     threads = torch.get_num_threads()
-    yield SMALL
+    yield
     torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    monkeypatch.setitem(experiments.EXPERIMENTS, "small", SMALL)
+    return SMALL
 
 
 def data(count: int = 64, shape: tuple[int, ...] = (1, 8, 8)) -> Data:
@@ -114,9 +122,9 @@ def test_an_experiment_resumes_chooses_and_reports(
     assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
     points = points_of(small, Records(path))
     assert set(points) == {"random"}
-    assert all(len(point.errors) == 2 for point in points["random"].values())
-    assert to_csv(points) == (tmp_path / "small.csv").read_text()
-    assert len(to_csv(points).splitlines()) == 3
+    assert all(len(point.values) == 2 for point in points["random"].values())
+    assert to_csv(points, ERROR) == (tmp_path / "small.csv").read_text()
+    assert len(to_csv(points, ERROR).splitlines()) == 3
 
 
 @pytest.mark.slow
@@ -131,8 +139,9 @@ def test_several_processes_do_what_one_does(tmp_path: Path) -> None:
     assert len(results[0]) == 10
 
 
-def test_images_are_augmented_and_convolutions_trained() -> None:
-    settings = Experiment("cifar10", "ResNet-8", 1, 16, (4.0,), augment=True).tuning(["gmp"])[0]
+@pytest.mark.parametrize("network", ["ResNet-8", "small VGG"])
+def test_images_are_augmented_and_convolutions_trained(network: str) -> None:
+    settings = Experiment("cifar10", network, 1, 16, (4.0,), augment=True).tuning(["gmp"])[0]
     plain, augmented = (
         run({**settings, "augment": augment}, data(32, (3, 32, 32))) for augment in (False, True)
     )
@@ -149,7 +158,66 @@ def test_nothing_is_reported_before_all_is_tuned(
     assert points_of(small, records) == {}
     command.main(["report", "small", "--out", str(tmp_path)])
     assert "no complete runs of small yet" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["small.jsonl"]
+    # The page says so, for the documentation that includes it.
+    assert {path.name for path in tmp_path.iterdir()} == {"small.jsonl", "small.md"}
+    page = (tmp_path / "small.md").read_text()
+    assert "**Not run yet.** By `python -m benchmarks.frontier run small`" in page
+    assert "Runs to choose rates and strengths by: 100, of which 1 are there." in page
+
+
+def test_a_run_keeps_its_key() -> None:
+    """What has been run stays known when configurations learn to say more."""
+    configs = experiments.EXPERIMENTS["mnist-lenet-300-100"].tuning(["dwf-2"])
+    assert key(configs[0]) == "6e82369e23eb5786"
+    assert not {"clip", "samples"} & configs[0].keys()
+    limited = replace(SMALL, clip=1.0, samples=5).tuning(["dense"])[0]
+    assert (limited["clip"], limited["samples"]) == (1.0, 5)
+
+
+def test_samples_limit_what_is_trained_on_and_chosen_by() -> None:
+    whole, part = data(64), data(64)
+    for split in (part.train, part.validation):
+        split.inputs[16:], split.targets[16:] = torch.nan, 0
+    limited = config("dense", compressions=[1.0], samples=16)
+    made = [run(limited, each)["points"] for each in (whole, part)]
+    assert made[0] == made[1]
+    assert made[0]
+
+
+def test_gradients_are_clipped() -> None:
+    points = [
+        run(config("dense", compressions=[4.0], **clip), data())["points"]
+        for clip in ({}, {"clip": 1e9}, {"clip": 1e-9})
+    ]
+    assert points[0] == points[1]
+    # Weights that hardly move are cut as they began.
+    start = run(config("dense", compressions=[4.0], lr=1e-12), data())["points"]
+    assert points[2][0]["layers"] == start[0]["layers"] != points[0][0]["layers"]
+
+
+def test_experiments_are_named_when_all_would_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["run"], "all experiments together take weeks"),
+        (["report", "imagenet"], "unknown experiment ['imagenet']; there are digits"),
+    ):
+        with pytest.raises(SystemExit):
+            command.main(arguments)
+        assert message in capsys.readouterr().err
+
+
+def test_smoke_runs_are_made_once_and_say_what_is_not_run(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    arguments = ["smoke", "digits", "--out", str(tmp_path)]
+    command.main(arguments)
+    written = (tmp_path / "smoke.jsonl").read_text()
+    command.main(arguments)
+    assert (tmp_path / "smoke.jsonl").read_text() == written
+    page = (tmp_path / "smoke.md").read_text()
+    for name in experiments.EXPERIMENTS:
+        lines = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+        assert len(lines) == 2
+        assert all(("not run" in line) == (name != "digits") for line in lines)
+    assert torch.get_num_threads() == threads
 
 
 def test_jobs_below_one_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
