@@ -17,10 +17,10 @@ from benchmarks.structured.units import Units
 INTRODUCTION = """
 Each method trains a network; its units (filters, neurons, inputs, heads) are then removed, from the
 least on, to one share of them after another, and `inference.shrink` makes a plain dense network of what
-is left. DWF and the dense network are cut and measured; the baselines, and DWF where it says so, spend the
-last epochs of the same total on fine-tuning every cut network, with a cosine schedule of its own from the
-learning rate in the tables. FLOPs are of one example, by `torch.utils.flop_counter`, of the smaller
-network as it is.
+is left. DWF and the dense network are cut and measured; the baselines, and DWF where it says so, spend
+the last epochs of the same total on fine-tuning every cut network, with a cosine schedule of its own
+from the learning rate in the tables. FLOPs are of one example, by `torch.utils.flop_counter`, of the
+smaller network as it is.
 
 A method's entry is the network with the fewest FLOPs, over its penalties and cuts, whose *validation*
 accuracy is at most 0.5, 5 or 10 points below that of the dense network trained for as many epochs; the
