@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -29,6 +29,7 @@ def train(
     epochs: int,
     seed: int,
     schedule: str = "constant",
+    change: Callable[[Tensor], Tensor] | None = None,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> bool:
     """Train with cross-entropy.
@@ -41,6 +42,7 @@ def train(
         epochs: Passes through the data.
         seed: Of the order of the data, and of nothing else.
         schedule: A name in `SCHEDULES`, followed step by step.
+        change: Maps the inputs of a batch to what the network sees, as augmentation does.
         on_epoch: Called after every epoch with its number from 1 and its mean training loss.
 
     Returns:
@@ -54,7 +56,8 @@ def train(
     for epoch in range(1, epochs + 1):
         total = 0.0
         for batch in torch.randperm(len(split), generator=generator).split(batch_size):
-            loss = F.cross_entropy(model(split.inputs[batch]), split.targets[batch])
+            inputs = split.inputs[batch] if change is None else change(split.inputs[batch])
+            loss = F.cross_entropy(model(inputs), split.targets[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -78,7 +81,7 @@ def accuracy(model: nn.Module, split: Split) -> float:
 
 
 @torch.no_grad()
-def weights(model: nn.Module) -> torch.Tensor:
+def weights(model: nn.Module) -> Tensor:
     """Return all entries of the weight matrices, in which zeros are counted; biases stay dense."""
     return torch.cat([p.detach().flatten() for p in model.parameters() if p.ndim >= 2])
 
