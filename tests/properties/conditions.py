@@ -25,13 +25,30 @@ def gap(gradient: Tensor, penalty: float, depth: int) -> float:
     return float((penalty * q / gradient.abs().max()).pow(1 / (1 - q)))  # inf where there is no gradient
 
 
-def collapse(objective: Objective, factors: Sequence[Tensor], penalty: float) -> tuple[Tensor, float]:
+def resolution(objective: Objective, weight: Tensor, penalty: float, depth: int, rows: int) -> float:
+    """A gradient of the collapsed problem that float64 cannot tell from none.
+
+    The nearest number to a stationary weight is up to an ulp away from it, where the gradient is up to
+    eps |H| |w|, with H the second derivatives of loss and penalty. As much is rounded away when the
+    gradient is computed, for each of the rows of data that are added up.
+    """
+    q = 2 / depth
+    size = weight.abs()
+    bend = torch.where(weight != 0, penalty * q * (1 - q) * size.pow(q - 1), 0.0)
+    steps = torch.func.hessian(objective)(weight).abs() @ size + bend
+    return rows * torch.finfo(torch.float64).eps * float(steps.max())
+
+
+def collapse(
+    objective: Objective, factors: Sequence[Tensor], penalty: float, rows: int = 1
+) -> tuple[Tensor, float]:
     r"""The weight with exact zeros, and how large a gradient of the collapsed problem is left.
 
     With rho_d the gradient by f_d, every weight obeys f_d rho_d = g w + (2 lambda/D) f_d^2. Two of these
     give |f_d^2 - f_e^2| <= (D/lambda) max |f rho|, which bounds the misalignment M of the weight; their
     mean gives w (g + lambda q |w|^(q-1) sign w) = mean f rho - (2 lambda/D) M. So what is left of the
-    collapsed gradient is at most 3 max |f rho| / |w|; and it changes by what zeroing changes.
+    collapsed gradient is at most 3 max |f rho| / |w|; and it changes by what zeroing changes. None of
+    this is known beyond the `resolution`, with ``rows`` of data that the objective adds up.
     """
     depth = len(factors)
     weight = multiply([factor.detach() for factor in factors])
@@ -45,4 +62,5 @@ def collapse(objective: Objective, factors: Sequence[Tensor], penalty: float) ->
     collapsed = torch.where(kept, weight, 0.0)
     left = 3 * torch.stack(pull).detach().abs().amax(0) / weight.abs()
     moved = (torch.func.grad(objective)(collapsed) - gradient).abs().max()
-    return collapsed, float(moved) + float(left[kept].max() if bool(kept.any()) else 0.0)
+    rest = float(moved) + float(left[kept].max() if bool(kept.any()) else 0.0)
+    return collapsed, rest + resolution(objective, collapsed, penalty, depth, rows)

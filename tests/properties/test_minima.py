@@ -141,7 +141,7 @@ def test_minima_over_factors_are_minima_over_weights(
     """Also of several weights: all conditions of first and second order, and balanced factors."""
     start = torch.randn(depth, objective.size, generator=seeded(seed), dtype=torch.float64)
     ends = over_factors(objective, start, penalty)
-    weight, left = collapse(objective, ends, penalty)
+    weight, left = collapse(objective, ends, penalty, rows=len(objective.data()[0]))
     assume(left <= 1e-5)  # a trust region may stop where a curvature is nearly zero
     assert_same_minimum(objective, weight, penalty=penalty, depth=depth, tolerance=left)
     # |f_d^2 - f_e^2| <= (D / lambda) max |f rho|: balanced as far as the minimization went.
@@ -162,7 +162,7 @@ def test_gap(objective: Objective, depth: int, penalty: float, seed: int) -> Non
     """|w| >= (lambda q / G)^(1/(1-q)) if stationary, (lambda q (1-q) / h)^(1/(2-q)) if a minimum."""
     start = torch.randn(depth, objective.size, generator=seeded(seed), dtype=torch.float64)
     ends = over_factors(objective, start, penalty)
-    weight, left = collapse(objective, ends, penalty)
+    weight, left = collapse(objective, ends, penalty, rows=len(objective.data()[0]))
     assume(left <= 1e-5)
     raw = multiply(ends).abs()
     gradient, q = objective.gradient(multiply(ends)), 2 / depth
