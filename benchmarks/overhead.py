@@ -35,7 +35,7 @@ def network() -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = nn.Sequential(nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Linear(FEATURES, FEATURES))
-        for layer in (made[0], made[2]):
+        for layer in (part for part in made if isinstance(part, nn.Linear)):
             nn.init.normal_(layer.weight)
             layer.weight.data[torch.rand_like(layer.weight) < ZEROS] = 0
     return made.eval()
