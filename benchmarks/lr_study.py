@@ -2,8 +2,8 @@
 
 Run as ``python -m benchmarks.lr_study --data DIR``. Runs that are in ``results/lr_study.jsonl`` are
 skipped, and those to come are chosen by what is there: dense curves first; then every rule (one seed)
-from the dense best rate outwards, until its peak is seen; then the other seeds around the peaks of dense
-and of each base's two best rules.
+from the dense best rate outwards, until its peak is seen; then the other seeds around the peaks of
+dense, of the default rule and of each base's two best.
 `benchmarks.lr_window` asks something else: where the default fails, so that the optimizer can warn.
 """
 
@@ -41,6 +41,8 @@ PENALTY = 2e-4
 SCHEDULE = "cosine"
 SEEDS = (0, 1, 2)
 FINALISTS = 2
+# It is what users get, so it has three seeds whatever its first one says.
+DEFAULT = "auto"
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,12 @@ def finalists(records: Records, base: str) -> list[str]:
 
 
 def final_runs(records: Records) -> Iterator[dict[str, Any]]:
-    """Ask for the other seeds around the best rates of dense and of the finalists."""
+    """Ask for the other seeds around the best rates of dense, of the default and of the finalists."""
     for seed, base, net in itertools.product(SEEDS[1:], BASES, NETS):
         rates = BASES[base].rates
         dense = curve(records, net=net, base=base, rule=DENSE, seed=0)
-        for rule, depth in [(DENSE, 1), *itertools.product(finalists(records, base), DEPTHS)]:
+        rules = dict.fromkeys([DEFAULT, *finalists(records, base)])
+        for rule, depth in [(DENSE, 1), *itertools.product(rules, DEPTHS)]:
             screened = curve(records, net=net, base=base, rule=rule, depth=depth, seed=0)
             if dense and screened:
                 for lr in sorted({dense.best, *around(rates, screened.best, REACH)}):
@@ -213,7 +216,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_argument(parser)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of results")
-    for name, choices in (("--base", BASES), ("--stage", STAGES)):
+    for name, choices in (
+        ("--base", BASES),
+        ("--net", NETS),
+        ("--rule", (DENSE, *RULES)),
+        ("--stage", STAGES),
+    ):
         parser.add_argument(name, choices=choices, nargs="*", default=list(choices), help="only these")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -226,7 +234,8 @@ def main() -> None:
         while missing := [
             config
             for config in STAGES[stage](records)
-            if config["base"] in options.base and not records.has(config)
+            if all(config[key] in getattr(options, key) for key in ("base", "net", "rule"))
+            and not records.has(config)
         ]:
             for config in tqdm(missing, unit="run", desc=stage):
                 net = config["net"]

@@ -58,8 +58,9 @@ images. Runs are short: they compare rules, and are no measure of what the netwo
 {table(["rule", "what it does to the rate"], ([rule, SAYS[rule]] for rule in SAYS))}
 The grid has two rates a decade. A curve starts with the dense best rate and {REACH} step to both sides,
 and goes on until its own best rate has neighbours on both sides. Seed 0 runs everything; more seeds run
-around the peaks of dense and of each base's two best rules. The best rate is that of the highest mean
-among the rates that most seeds ran.
+around the peaks of dense, of the default and of each base's two best rules, as far as the machine could
+afford it: the tables say how many. The best rate is that of the highest mean among the rates that most
+seeds ran.
 """
 
 

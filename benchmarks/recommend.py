@@ -54,7 +54,7 @@ class Task:
         load: Loads the data, from the folder of the files.
         batch_size: Samples a step.
         target: Fraction of zeros.
-        steps: Of the runs, where the machine cannot afford what would be advised; None for the advice's.
+        steps: Of the runs, where they are given; None for the advice's.
         seeds: Of the runs: initial weights, order of the data, factors.
     """
 
@@ -72,6 +72,15 @@ def _images(folder: Path) -> Data:
     return Data(*(Split(part.inputs.view(-1, 1, 28, 28), part.targets) for part in parts))
 
 
+def _cifar10(folder: Path) -> Data:
+    return load_cifar10(folder, train=20000, validation=2500, test=10000)
+
+
+def _vgg(seed: int) -> nn.Module:
+    # Channels last: the same network, in 0.6 of the time on the CPU.
+    return small_vgg(seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 TASKS = {
     "digits": Task(
         make=lambda seed: mlp(DIGITS_MLP, seed),
@@ -83,14 +92,8 @@ TASKS = {
     ),
     "lenet5": Task(make=lenet5, load=_images, batch_size=64, target=0.95, steps=None, seeds=(0,)),
     "lenet5_short": Task(make=lenet5, load=_images, batch_size=64, target=0.95, steps=1500, seeds=(0,)),
-    "vgg": Task(
-        make=small_vgg,
-        load=lambda folder: load_cifar10(folder, train=20000, validation=2500, test=10000),
-        batch_size=64,
-        target=0.9,
-        steps=1500,
-        seeds=(0,),
-    ),
+    "vgg": Task(make=_vgg, load=_cifar10, batch_size=64, target=0.9, steps=None, seeds=(0,)),
+    "vgg_long": Task(make=_vgg, load=_cifar10, batch_size=64, target=0.9, steps=3000, seeds=(0,)),
 }
 
 

@@ -11,10 +11,11 @@ TITLES = {
     "digits": "MLP 64-300-100-10, digits",
     "lenet5": "LeNet-5, MNIST",
     "lenet5_short": "LeNet-5, MNIST, half the steps",
-    "vgg": "small VGG, CIFAR-10 (20000 images to train on)",
+    "vgg": "small VGG, CIFAR-10",
+    "vgg_long": "small VGG, CIFAR-10, three times the steps",
 }
 # Points that the sparse network may lose.
-ALLOWED = {"digits": 1.0, "lenet5": 1.0, "lenet5_short": 1.0, "vgg": 2.0}
+ALLOWED = {"digits": 1.0, "lenet5": 1.0, "lenet5_short": 1.0, "vgg": 2.0, "vgg_long": 2.0}
 
 
 def report(records: Records) -> str:
@@ -41,9 +42,9 @@ def report(records: Records) -> str:
 depth 3, and its advice is taken as it comes, `TargetSparsity` included. Dense: SGD with momentum 0.9, as
 many steps, the same warm-up and cosine, and of the rates in the second table the best by validation.
 Test accuracy in percent; the sparse network as training leaves it, zeros over all weight matrices.
-Allowed: one point below dense, two for CIFAR-10. The small VGG, and LeNet-5 once, are asked with a
-number of steps that is given, less than would be advised: the machine cannot afford more. What has no
-row has not been run yet.
+Allowed: one point below dense, two for CIFAR-10, of which 20000 images are trained on and 2500 held out.
+LeNet-5 is asked once more with half of the steps that it is advised, and the small VGG with three
+times as many. What has no row has not been run yet.
 
 The rule was not fixed beforehand. A first one, which took the whole of the penalty that learning bears,
 ended LeNet-5 1.8 points below dense, with the loop that `TargetSparsity` was then, and was changed in

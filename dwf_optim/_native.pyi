@@ -14,6 +14,7 @@ class Storage(Enum):
     FULL = 0
     TIED = 1
     EPHEMERAL = 2
+    GATED = 3
 
 class Options:
     @staticmethod
@@ -24,6 +25,7 @@ class Options:
         depth: int,
         lr: float,
         penalty: float,
+        weigh_by_size: bool,
         dead: float,
         flush: bool,
         base: dict[str, Any],
@@ -78,6 +80,7 @@ class Reader:
         counts: list[str],
         min_ndim: int,
         plain: list[str] | None = ...,
+        split: tuple[int, Sequence[int]] | None = ...,
     ) -> Table: ...
     def factor_gradients(
         self,

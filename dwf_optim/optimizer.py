@@ -69,7 +69,7 @@ class DWFOptimizer(Optimizer):
         structure: None ("elementwise"): every weight has factors of its own. "filter" (convolutions),
             "neuron", "input", ("head", number), ("qkv_head", number), or a tuple of the dimensions that
             tell groups apart: weights of a group share ``D - 1`` gates and become zero together
-            (``dwf_optim.gates``); storage "full", init "preserve", any backend but "native".
+            (``dwf_optim.gates``); storage "full", init "preserve".
         weigh_by_size: Whether a group's penalty is multiplied by the root of its number of weights.
         lr_scale: Factor-space rate over ``lr``: "auto" (by depth and base), or a number; 1.0 is the
             paper's raw rate.

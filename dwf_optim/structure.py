@@ -50,8 +50,12 @@ class Grouping:
         Args:
             shape: The tensor's.
         """
-        view = self.view(torch.empty(shape, device="meta")).shape
+        view = self.view_shape(shape)
         return torch.Size(size if dim in self.keeps else 1 for dim, size in enumerate(view))
+
+    def view_shape(self, shape: Sequence[int]) -> torch.Size:
+        """Return the shape of the view of a tensor of this shape."""
+        return self.view(torch.empty(shape, device="meta")).shape
 
     def check(self, p: Tensor, name: object) -> None:
         """Refuse a tensor that has no such groups, or whose shards cut through them.

@@ -77,10 +77,10 @@ def column(result: Result, name: str) -> tuple[list[int], list[float]]:
 
 
 def misaligned(result: Result) -> tuple[list[int], list[float]]:
-    """Return steps and the part of the factors' penalty that balanced factors would not have."""
+    """Return steps and the misalignment, as a part of the factors' penalty at the first of them."""
     history = result["history"]
-    steps, pairs = history["step"], zip(history["misalignment"], history["quasi_norm"], strict=True)
-    return steps, [more / (more + least) if more + least > 0 else 0.0 for more, least in pairs]
+    start = history["misalignment"][0] + history["quasi_norm"][0]
+    return history["step"], [more / start if start > 0 else 0.0 for more in history["misalignment"]]
 
 
 def legend(axis: Any, **options: Any) -> None:

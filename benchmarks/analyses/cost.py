@@ -72,5 +72,5 @@ def draw(runs: Runs) -> Any:
         axis.axhline(1, color=figures.INK, lw=1)
         axis.set(title=model, xlabel="depth", xticks=DEPTHS)
     axes[0, 0].set_ylabel("time over dense")
-    axes[0, 0].legend()
+    axes[0, 1].legend()
     return figure

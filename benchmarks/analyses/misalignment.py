@@ -34,10 +34,10 @@ def page(runs: Runs) -> str:
         rows.append([str(depth), init, *cells])
     return f"""# Misalignment
 
-The part of the factors' penalty that balanced factors of the same weights would not have: $M$ over
-$\\frac{{1}}{{D}} \\sum_d \\lVert f_d \\rVert^2$, in percent. Under gradient flow $f_i^2 - f_j^2$ decays
-as $e^{{-4 \\lambda t / D}}$, whatever the loss; dotted, that law for the usual run, with $t$ the sum of
-factor-space rates over one less momentum.
+$M = \\frac{{1}}{{D}} \\sum_d \\lVert f_d \\rVert^2 - \\lVert w \\rVert_{{2/D}}^{{2/D}}$ of all
+layers, in percent of its first term at the first step. Under gradient flow $f_i^2 - f_j^2$ decays as
+$e^{{-4 \\lambda t / D}}$, whatever the loss, and so does the $M$ of weights on their way to zero.
+Dotted: that law for the usual run, with $t$ the sum of factor-space rates over one less momentum.
 
 ![misalignment by step](misalignment.png)
 
@@ -55,7 +55,7 @@ def draw(runs: Runs) -> Any:
     """Draw misalignment over the run, a panel a depth and a line an init."""
     figure, axes = figures.panels(1, len(DEPTHS), figsize=(10, 3.6), sharey=True)
     for depth, axis in zip(DEPTHS, axes, strict=True):
-        axis.set(title=f"depth {depth}", xlabel="step", ylim=(1e-3, 100))
+        axis.set(title=f"depth {depth}", xlabel="step", ylim=(0.03, 100))
         for init, colour in INITS.items():
             result = runs.of(depth=depth, init=init)
             if result is not None:
@@ -70,7 +70,7 @@ def draw(runs: Runs) -> Any:
                         label="law",
                         lw=1.2,
                     )
-    axes[0].set_ylabel("of the factors' penalty")
-    figures.plain_log(axes[0].yaxis, (1e-3, 0.01, 0.1, 1, 10, 100), " %")
+    axes[0].set_ylabel("misalignment")
+    figures.plain_log(axes[0].yaxis, (0.1, 1, 10, 100), " %")
     legend(axes[0], fontsize=8)
     return figure

@@ -33,32 +33,49 @@ TICKS = tuple(digit * 10.0**power for power in range(-2, 3) for digit in (1, 2, 
 # The axis ends at so many times its lowest value, above which no two methods are worth telling apart.
 MOST = 15.0
 MARKERS = "x*P^"
+# Between two methods at one compression, as a part of it.
+APART = 0.008
 
 
 def draw(experiment: Experiment, points: Points) -> Any:
     """Draw the metric against compression, a line a method with the spread of its seeds."""
     metric = metric_of(experiment.data)
     figure, axis = figures.panels(figsize=(9.5, 5.4))
-    for name, line in points.items():
-        means = {compression: mean(point.values) for compression, point in line.items()}
-        if name == "dense":
-            axis.axhline(means[1.0], color=figures.DENSE, ls=":", lw=1.4, label="dense")
-            continue
-        colour, ours = COLOURS.get(name, figures.DENSE), name.startswith("dwf-")
-        style = {"color": colour, "label": name, "zorder": 3 if ours else 2}
-        axis.plot(list(means), list(means.values()), "o-", ms=4, lw=2.2 if ours else 1.2, **style)
-        spread = [(min(point.values), max(point.values)) for point in line.values()]
-        axis.fill_between(list(means), *zip(*spread, strict=True), color=colour, alpha=0.15, lw=0)
+    sparse = [name for name in points if name != "dense"]
+    if "dense" in points:
+        level = mean(points["dense"][1.0].values)
+        axis.axhline(level, color=figures.DENSE, ls=":", lw=1.4, label="dense")
+    for place, name in enumerate(sparse):
+        ours = name.startswith("dwf-")
+        # A little apart, so that no bar hides another.
+        apart = 1 + APART * (place - (len(sparse) - 1) / 2)
+        means = [mean(point.values) for point in points[name].values()]
+        # Not below zero, where rounding of the mean would put equal seeds.
+        spread = [
+            (max(0.0, mean(v) - min(v)), max(0.0, max(v) - mean(v))) for v, *_ in points[name].values()
+        ]
+        axis.errorbar(
+            [apart * compression for compression in points[name]],
+            means,
+            list(zip(*spread, strict=True)),
+            color=COLOURS.get(name, figures.DENSE),
+            label=name,
+            marker="o",
+            ms=4,
+            lw=2.2 if ours else 1.1,
+            elinewidth=0.9,
+            zorder=3 if ours else 2,
+        )
     values = [mean(point.values) for line in points.values() for point in line.values()]
     published = PUBLISHED.get((experiment.network, experiment.data), {})
     for (name, each), marker in zip(published.items(), itertools.cycle(MARKERS), strict=False):
-        sparse = [point for point in each if point[0] > 1]
-        if sparse:
+        shown = [point for point in each if point[0] > 1]
+        if shown:
             style = {"color": figures.INK, "ls": "--", "lw": 0.8, "zorder": 4}
             axis.plot(
-                *zip(*sparse, strict=True), marker=marker, ms=7, label=f"{name}, published", **style
+                *zip(*shown, strict=True), marker=marker, ms=7, label=f"{name}, published", **style
             )
-            values += [error for _, error in sparse]
+            values += [error for _, error in shown]
     low = 0.85 * min(values)
     high = min(1.2 * max(values), MOST * low)
     axis.set(

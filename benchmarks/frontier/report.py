@@ -65,7 +65,7 @@ def to_markdown(name: str, experiment: Experiment, records: Records, points: Poi
             title,
             *_about(name, experiment, records, points),
             f"![{metric.name} on the test set against compression]({name}.png)\n",
-            "Shaded: from the lowest to the highest seed. What leaves the figure is in the table.\n",
+            "Bars: from the lowest to the highest seed. What leaves the figure is in the table.\n",
             table(header, [[method, *line] for method, line in cells.items() if method != "dense"]),
             *against_others(experiment, points),
             *against_published(experiment, points),
@@ -136,6 +136,6 @@ def _cell(point: Point | None, points: Points, compression: float, metric: Metri
 def _method(name: str) -> str:
     kind = METHODS[name]
     about = (kind.__doc__ or "").partition("\n")[0]
-    source = f" {kind.source}." if kind.source else ""
+    source = f" {kind.source[0].upper()}{kind.source[1:]}." if kind.source else ""
     deviation = f" Here: {kind.deviation}." if kind.deviation else ""
     return f"- **{name}**: {about}{source}{deviation}"

@@ -17,7 +17,7 @@ from benchmarks.records import CONFIG, RESULT, Records, table, write_text
 
 # One method that works while the network trains, and one that works before.
 METHODS = ("dwf-3", "snip")
-EPOCHS, SAMPLES, BATCH_SIZE = 2, 256, 64
+EPOCHS, SAMPLES, BATCH_SIZE = 2, 128, 32
 
 
 def configuration(name: str, method: str) -> Config:
@@ -60,7 +60,7 @@ def write_smoke(records: Records, out: Path) -> None:
         result = row[RESULT]
         metric = metric_of(row[CONFIG]["data"])
         for point in result["points"] or [None]:
-            found = f"{metric.text(metric.of(point))} {metric.unit}" if point else "diverged"
+            found = f"{metric.text(metric.of(point))} {metric.unit}".strip() if point else "diverged"
             reached = f"{point['reached']:.2f}" if point else ""
             rows.append([name, method, f"{result['seconds']:.0f}", reached, metric.name, found])
     header = ["experiment", "method", "seconds", "compression", "metric", "validation"]
@@ -71,8 +71,8 @@ Made by `python -m benchmarks.frontier smoke` from `smoke.jsonl`. {made}
 
 {EPOCHS} epochs on {SAMPLES} samples in batches of at most {BATCH_SIZE}, at the experiment's lowest
 compression, by one method that works while the network trains and one that works before. They show that
-networks, loaders and loops work from end to end and **are no results**: so few steps teach next
-to nothing. Seconds are of a busy machine.
+networks, loaders and loops work from end to end, and **are no results**: eight steps or so teach a
+network next to nothing. Seconds are of a busy machine.
 
 {table(header, rows)}"""
     write_text(out / "smoke.md", text)

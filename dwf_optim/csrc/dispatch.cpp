@@ -11,22 +11,28 @@ struct InstructionSet {
   const char* name;
   Kernel (*full)(Rule rule, int depth);
   Kernel (*root)(Rule rule, int depth, Storage storage);
+  Kernel (*gated)(Rule rule);
   Passes (*passes)(int depth);
 
   Kernel kernel(Rule rule, int depth, Storage storage) const {
-    return storage == Storage::full ? full(rule, depth) : root(rule, depth, storage);
+    switch (storage) {
+      case Storage::full: return full(rule, depth);
+      case Storage::gated: return gated(rule);
+      default: return root(rule, depth, storage);
+    }
   }
 };
 
 std::vector<InstructionSet> detect() {
   // On ARM the baseline has NEON.
-  std::vector<InstructionSet> found{{"baseline", baseline::kernel, baseline::root_kernel, baseline::passes}};
+  std::vector<InstructionSet> found{{"baseline", baseline::kernel, baseline::root_kernel, baseline::gate_kernel, baseline::passes}};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2")) found.push_back({"avx2", avx2::kernel, avx2::root_kernel, avx2::passes});
+  if (__builtin_cpu_supports("avx2"))
+    found.push_back({"avx2", avx2::kernel, avx2::root_kernel, avx2::gate_kernel, avx2::passes});
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
-    found.push_back({"avx512", avx512::kernel, avx512::root_kernel, avx512::passes});
+    found.push_back({"avx512", avx512::kernel, avx512::root_kernel, avx512::gate_kernel, avx512::passes});
 #endif
   return found;
 }

@@ -11,6 +11,7 @@ namespace dwf {
   namespace isa {               \
   Kernel kernel(Rule, int depth); \
   Kernel root_kernel(Rule, int depth, Storage); \
+  Kernel gate_kernel(Rule); \
   Passes passes(int depth); \
   }
 

@@ -7,6 +7,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -46,16 +47,18 @@ std::pair<double, double> betas(nb::dict options) {
 }
 
 // base: the base's options by name; those that it does not have count as 0. lr: in factor space.
-Options make_options(Rule rule, Storage storage, int depth, double lr, double penalty, double dead, bool flush, nb::dict base) {
+Options make_options(Rule rule, Storage storage, int depth, double lr, double penalty, bool weigh_by_size, double dead,
+                     bool flush, nb::dict base) {
   const bool maximize = number(base, "maximize", 0) != 0;
   const auto [beta1, beta2] = betas(base);
   Options o{};
   o.rule = rule;
   o.storage = storage;
   o.depth = depth;
-  o.parts = storage == Storage::full ? depth : 1;
+  o.parts = storage == Storage::full || storage == Storage::gated ? depth : 1;
   o.nesterov = number(base, "nesterov", 0) != 0;
   o.flush = flush;
+  o.weigh_by_size = weigh_by_size;
   o.sign = maximize ? -1 : 1;
   o.decay = static_cast<float>(o.sign * 2 * penalty / depth);
   o.dead = static_cast<float>(dead);
@@ -73,8 +76,10 @@ Options make_options(Rule rule, Storage storage, int depth, double lr, double pe
 }
 
 Table collect_by_keys(const Reader& reader, nb::list parameters, nb::dict states, nb::list kept, nb::list moments,
-                      nb::list counts, int min_ndim, const std::optional<std::vector<nb::object>>& plain) {
+                      nb::list counts, int min_ndim, const std::optional<std::vector<nb::object>>& plain,
+                      const std::optional<std::pair<int, std::vector<std::int64_t>>>& split) {
   Keys keys;
+  if (split.has_value()) keys.split = Split{split->first, split->second};
   for (nb::handle key : kept) keys.kept.push_back(nb::borrow(key));
   for (nb::handle row : moments) {
     keys.moments.emplace_back();
@@ -126,9 +131,10 @@ NB_MODULE(_native, m) {
   nb::enum_<Storage>(m, "Storage")
       .value("FULL", Storage::full)
       .value("TIED", Storage::tied)
-      .value("EPHEMERAL", Storage::ephemeral);
+      .value("EPHEMERAL", Storage::ephemeral)
+      .value("GATED", Storage::gated);
   nb::class_<Options>(m, "Options").def_static("make", make_options, nb::kw_only(), "rule"_a, "storage"_a, "depth"_a, "lr"_a,
-      "penalty"_a, "dead"_a, "flush"_a, "base"_a);
+      "penalty"_a, "weigh_by_size"_a, "dead"_a, "flush"_a, "base"_a);
   nb::class_<Table>(m, "Table")
       .def_ro("rest", &Table::rest)
       .def_ro("members", &Table::members)
@@ -146,7 +152,7 @@ NB_MODULE(_native, m) {
            "torch"_a, "examples"_a)
       .def_prop_ro("by_functions", &Reader::by_functions)
       .def("collect", collect_by_keys, "parameters"_a, "states"_a, "kept"_a, "moments"_a, "counts"_a, "min_ndim"_a,
-           "plain"_a = nb::none())
+           "plain"_a = nb::none(), "split"_a = nb::none())
       .def("factor_gradients", factor_gradients, "factors"_a, "grad"_a, "decay"_a, "out"_a, "threads"_a,
            "instruction_set"_a)
       .def("finish", finish, "factors"_a, "state"_a, "weight"_a, "dead"_a, "threads"_a, "instruction_set"_a);

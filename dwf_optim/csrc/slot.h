@@ -28,14 +28,25 @@ constexpr int moments_of(Rule rule) {
   return 0;
 }
 
-// What is kept of the factors (dwf_optim/storage): all of them, one root that stands for them, or nothing.
-enum class Storage : std::uint8_t { full, tied, ephemeral };
+// What is kept of the factors (dwf_optim/storage): all of them, one root that stands for them, nothing, or one full factor
+// and gates that groups of elements share.
+enum class Storage : std::uint8_t { full, tied, ephemeral, gated };
 
 constexpr bool counts_steps(Rule rule) { return rule == Rule::adam || rule == Rule::amsgrad; }
 
-// A factorized weight. All tensors have the same elements in the same order in memory, without gaps.
+// Which elements share gates, in the order of memory: [outer][count][inner], of which the middle index is the group's.
+struct Groups {
+  std::size_t outer = 1, count = 0, inner = 1;
+
+  // Elements of one.
+  std::size_t size() const { return outer * inner; }
+};
+
+// A factorized weight. All tensors have the same elements in the same order in memory, without gaps; of one with gates the
+// first factor and its moments do, and the others have one number a group.
 struct Slot {
-  std::size_t size;
+  std::size_t size;  // elements; or groups, which are stepped whole
+  Groups groups;
   void* weight;
   const void* grad;
   Type weight_type;
@@ -55,8 +66,9 @@ struct Options {
   int depth;
   int parts;  // what the base steps: the factors, or the root
   bool nesterov;
-  bool flush;    // denormal numbers count as zero
-  bool compare;  // look first whether the weight is still the product of its factors
+  bool flush;          // denormal numbers count as zero
+  bool weigh_by_size;  // a group's decay is multiplied by the root of its number of elements
+  bool compare;        // look first whether the weight is still the product of its factors
   float sign;    // -1 where the base maximizes
   float decay;   // 2 lambda / D: what a factor adds to its gradient
   float dead;    // a weight with all |f_d| below this becomes zero; 0 for none
@@ -69,7 +81,7 @@ struct Options {
   double exact_lr, exact_beta1, exact_beta2;  // for Adam's bias corrections
 };
 
-// Steps elements [begin, end) of a slot. Returns where it stopped: `end`, or the beginning of the part in which
+// Steps elements (or groups) [begin, end) of a slot. Returns where it stopped: `end`, or the beginning of the part in which
 // the weight is no longer the product of its factors, which it leaves as it is.
 using Kernel = std::size_t (*)(const Slot& slot, const Options& options, std::size_t begin, std::size_t end);
 

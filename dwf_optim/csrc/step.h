@@ -9,7 +9,7 @@
 
 namespace dwf {
 
-// Elements [begin, end) of a slot.
+// Elements (or groups) [begin, end) of a slot.
 struct Range {
   std::size_t slot, begin, end;
 };
@@ -22,7 +22,7 @@ void count_step(std::vector<Slot>& slots, const Options& options);
 std::vector<Range> step_ranges(const std::vector<Slot>& slots, const Options& options, Kernel kernel,
                                const std::vector<Range>& ranges, int threads);
 
-// All elements of all slots.
+// All of all slots.
 std::vector<Range> whole(const std::vector<Slot>& slots);
 
 }  // namespace dwf

@@ -51,16 +51,21 @@ bool fill(Slot& slot, const Reader& reader, const Candidate& candidate, const Ke
   if (!reader.read(*tensors++, gradient) || !same_layout(gradient, weight)) return false;
   // The weight is the only thing to take its root from.
   if (keys.kept.empty() && weight.type != Type::f32) return false;
-  slot.size = weight.size;
+  View gate;
+  if (keys.split.has_value()) {
+    if (!reader.read(tensors[1], gate) || !find_groups(weight, gate, *keys.split, slot.groups)) return false;
+  }
+  const auto like = [&](std::size_t part) -> const View& { return keys.split.has_value() && part > 0 ? gate : weight; };
+  slot.size = keys.split.has_value() ? slot.groups.count : weight.size;
   slot.weight = weight.data;
   slot.weight_type = weight.type;
   slot.grad = gradient.data;
   slot.grad_type = gradient.type;
   for (std::size_t d = 0; d < keys.kept.size(); ++d)
-    if ((slot.factors[d] = find(reader, *tensors++, weight)) == nullptr) return false;
+    if ((slot.factors[d] = find(reader, *tensors++, like(d))) == nullptr) return false;
   for (std::size_t k = 0; k < keys.moments.size(); ++k)
     for (std::size_t d = 0; d < keys.moments[k].size(); ++d)
-      if ((slot.moments[k][d] = find(reader, *tensors++, weight)) == nullptr) return false;
+      if ((slot.moments[k][d] = find(reader, *tensors++, like(d))) == nullptr) return false;
   for (std::size_t d = 0; d < keys.counts.size(); ++d)
     if ((slot.counts[d] = find_count(reader, *tensors++)) == nullptr) return false;
   return true;

@@ -5,8 +5,10 @@
 #include <nanobind/nanobind.h>
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
+#include "groups.h"
 #include "plain.h"
 #include "slot.h"
 #include "tensors.h"
@@ -18,6 +20,7 @@ struct Keys {
   std::vector<nb::object> kept;                  // the factors, or the root, or nothing
   std::vector<std::vector<nb::object>> moments;  // by moment and part that the base steps
   std::vector<nb::object> counts;                // by part; empty where the base counts no steps
+  std::optional<Split> split;                    // of weights with gates: what is kept is the full factor, then gates
 };
 
 struct Table {

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from dwf_optim.factorization import factorized
 from dwf_optim.optimizer import DWFOptimizer
-from dwf_optim.ranking import Ranking
+from dwf_optim.protection import Floor, protected
+from dwf_optim.ranking import Ranking, whole_groups
 from dwf_optim.sharding import whole
 from dwf_optim.storage import Storage
 
@@ -45,8 +47,24 @@ def check_sparsity(optimizer: DWFOptimizer, sparsity: float) -> None:
         )
 
 
+def check_floors(optimizer: DWFOptimizer, sparsity: float, floors: Mapping[Tensor, Floor]) -> None:
+    """Refuse floors that keep more weights than a sparsity leaves.
+
+    Args:
+        optimizer: As of `remove_smallest`, like the others.
+        sparsity: To be reached.
+        floors: Of tensors that have one.
+
+    Raises:
+        ValueError: Saying how many weights are left, how many are kept, and what would do.
+    """
+    _ranked(optimizer, floors)[1].count_of(sparsity)
+
+
 @torch.no_grad()
-def remove_smallest(optimizer: DWFOptimizer, sparsity: float) -> float:
+def remove_smallest(
+    optimizer: DWFOptimizer, sparsity: float, floors: Mapping[Tensor, Floor] | None = None
+) -> float:
     """Set the smallest weights to zero for good, with factors and state, over all tensors together.
 
     Weights that share gates go by their group's norm, and whole groups at a time. Groups of parameters
@@ -55,26 +73,17 @@ def remove_smallest(optimizer: DWFOptimizer, sparsity: float) -> float:
     Args:
         optimizer: Holds the weights.
         sparsity: Fraction that is zero afterwards, exact to one weight or group, as far as held groups
-            allow; ties go by position.
+            and floors allow; ties go by position.
+        floors: What is kept of each tensor, its largest; tensors that are not named have none.
 
     Returns:
         The contrast: the largest norm removed over the root mean square of those that stay; NaN, and
         nothing removed, where a weight is not finite.
     """
-    tensors: list[Tensor] = []
-    modes: list[Storage] = []
-    kept: list[Tensor] = []
-    squares = 0.0
-    for group in optimizer.param_groups:
-        for tensor, factorization in factorized([group]):
-            weight = whole(tensor.detach())
-            tensors.append(tensor)
-            modes.append(factorization.mode)
-            kept.append((weight != 0) if group["penalty"] == 0 else torch.zeros_like(weight).bool())
-            squares += float(weight.double().square().sum())
+    tensors, ranking = _ranked(optimizer, floors or {})
+    squares = sum(float(whole(tensor.detach()).double().square().sum()) for tensor in tensors)
     if not math.isfinite(squares):
         return math.nan
-    ranking = Ranking(tensors, modes, kept)
     free = len(ranking) - ranking.kept
     possible = ranking.weights(free) / ranking.weights(len(ranking))
     # A group may be more than what is missing; the last one stays.
@@ -84,3 +93,19 @@ def remove_smallest(optimizer: DWFOptimizer, sparsity: float) -> float:
         optimizer.zero_(tensor, mask)
     squares -= float(ranking.ordered[:count].double().square().sum())
     return largest / math.sqrt(max(squares, 1e-300) / (len(ranking) - count))
+
+
+def _ranked(optimizer: DWFOptimizer, floors: Mapping[Tensor, Floor]) -> tuple[list[Tensor], Ranking]:
+    """Return the factorized tensors, and the order in which their weights go."""
+    tensors: list[Tensor] = []
+    modes: list[Storage] = []
+    kept: list[Tensor] = []
+    for group in optimizer.param_groups:
+        for tensor, factorization in factorized([group]):
+            weight = whole(tensor.detach())
+            held = group["penalty"] == 0
+            keep = weight != 0 if held else protected(weight, floors.get(tensor, Floor()))
+            tensors.append(tensor)
+            modes.append(factorization.mode)
+            kept.append(whole_groups(keep, factorization.mode))
+    return tensors, Ranking(tensors, modes, kept)

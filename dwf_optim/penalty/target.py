@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
+from dwf_optim.members import find
 from dwf_optim.notify import warn
-from dwf_optim.penalty.removal import check_sparsity, remove_smallest
+from dwf_optim.penalty.removal import check_floors, check_sparsity, remove_smallest
+from dwf_optim.protection import floors
 from dwf_optim.sharding import whole
 from dwf_optim.unwrap import unwrap
 
@@ -60,6 +63,9 @@ class TargetSparsity:
         until: ``u``, the part of the run by which the target is reached, above 0.1 and at most 1. The
             rest is for the survivors.
         contrast: ``c``, the contrast aimed at, in (0, 1). Less asks for more penalty.
+        min_nonzero_per_unit: Weights that every output unit keeps at least, its largest, whatever the
+            others are: as of `~dwf_optim.sparsify`, one number or numbers by parameter name.
+        min_density: Fraction of its weights that a layer keeps at least, given likewise.
 
     Attributes:
         last_step: How many steps were taken.
@@ -67,7 +73,8 @@ class TargetSparsity:
 
     Raises:
         TypeError: If ``optimizer`` is not a `~dwf_optim.DWFOptimizer`.
-        ValueError: If a number is out of range, nothing is factorized, or no weight would be left.
+        ValueError: If a number is out of range, nothing is factorized, no weight would be left, or
+            fewer than are to be kept.
 
     Source: the schedule is that of Zhu and Gupta, "To prune, or not to prune", arXiv 1710.01878; the
     loop is ours.
@@ -81,6 +88,8 @@ class TargetSparsity:
         *,
         until: float = 0.75,
         contrast: float = 0.3,
+        min_nonzero_per_unit: int | Mapping[str, int] = 0,
+        min_density: float | Mapping[str, float] = 0.0,
     ) -> None:
         self.optimizer = unwrap(optimizer)
         check_sparsity(self.optimizer, sparsity)
@@ -93,6 +102,11 @@ class TargetSparsity:
         self.sparsity, self.total_steps = sparsity, total_steps
         self.until, self.contrast = until, contrast
         self._check_groups()
+        groups = self.optimizer.param_groups
+        named = {find(groups, tensor)[1].name: tensor for tensor in self.optimizer.factorized()}
+        least = floors(named, min_nonzero_per_unit, min_density)
+        self._floors = {named[name]: floor for name, floor in least.items()}
+        check_floors(self.optimizer, sparsity, self._floors)
         self.last_step = 0
         self.reached_at: int | None = None
         self._error: float | None = None
@@ -138,7 +152,7 @@ class TargetSparsity:
         Args:
             done: ``x_t``, how much of the schedule is over.
         """
-        contrast = remove_smallest(self.optimizer, self.sparsity * (1 - (1 - done) ** 3))
+        contrast = remove_smallest(self.optimizer, self.sparsity * (1 - (1 - done) ** 3), self._floors)
         if math.isnan(contrast):
             return  # diverged; that is for the user's loop to see
         if done == 1.0:
@@ -172,8 +186,8 @@ class TargetSparsity:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all but the optimizer."""
-        return {key: value for key, value in vars(self).items() if key != "optimizer"}
+        """Return all but the optimizer and the floors, which are given anew."""
+        return {key: value for key, value in vars(self).items() if key not in ("optimizer", "_floors")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where another loop stood; the penalties themselves are in the optimizer's checkpoint.

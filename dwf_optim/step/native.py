@@ -5,6 +5,8 @@ weights that the extension can step as they are; `step_slots` copies where that 
 the first step of each, which makes the base's state, are left to `blocked`. Small tensors without
 factors go along where that is the base's step to the bit (`native_plain`).
 
+Weights that share gates are stepped by whole groups (`native_groups`).
+
 The extension compares every weight with its factors as it goes, so that no write from outside is missed.
 Where they differ it stops; `step` lets the factors follow and then steps the rest.
 """
@@ -24,10 +26,11 @@ from dwf_optim.base import Engine
 from dwf_optim.factorization import Factorization
 from dwf_optim.outside_writes import take_over
 from dwf_optim.state import State, put_base_states
-from dwf_optim.step import blocked, native_plain
+from dwf_optim.step import blocked, native_groups, native_plain
 from dwf_optim.step.native_reader import reader
 from dwf_optim.step.native_rules import Keys, flushes_denormals, rule_of, why_not
 from dwf_optim.step.slot import Slot, StepOptions
+from dwf_optim.storage import Storage
 from dwf_optim.store import FactorStore
 
 if TYPE_CHECKING:
@@ -51,12 +54,14 @@ class Batch:
 
     Attributes:
         rule: Name of the extension's rule for their base.
+        mode: The way their factors are kept.
         keys: Of their states.
         table: Where their tensors lie, and those of small tensors without factors; ``rest`` has the
             places of all other parameters with a gradient.
     """
 
     rule: str
+    mode: Storage
     keys: Keys
     table: Table
 
@@ -119,8 +124,9 @@ def collect(
         keys.counts,
         factorization.min_ndim,
         native_plain.keys(rule, options),
+        native_groups.split_of(factorization.mode),
     )
-    return Batch(rule.name, keys, table)
+    return Batch(rule.name, factorization.mode, keys, table)
 
 
 def require(batch: Batch, p: Tensor, name: str, state: State) -> None:
@@ -135,7 +141,7 @@ def require(batch: Batch, p: Tensor, name: str, state: State) -> None:
     Raises:
         ValueError: With the reason, unless it is that the first step has to make the state.
     """
-    reason = why_not(p, state, batch.keys)
+    reason = why_not(p, state, batch.keys) or native_groups.why_not(batch.mode, p.shape)
     if reason is not None:
         raise ValueError(f"backend='native' cannot step {name}: {reason}; use backend='auto'")
 
@@ -196,8 +202,9 @@ def step_slots(engine: Engine, options: StepOptions, slots: list[Slot]) -> dict[
     keys = Keys.of(rule, options.mode, options.depth)
     pairs = [_in_one_order(slot, keys, options) for slot in slots]
     states = {weight: state for weight, state in pairs}
-    table = reader().collect(list(states), states, keys.kept, keys.moments, keys.counts, 0)
-    _step_table(Batch(rule.name, keys, table), options)
+    split = native_groups.split_of(options.mode)
+    table = reader().collect(list(states), states, keys.kept, keys.moments, keys.counts, 0, split=split)
+    _step_table(Batch(rule.name, options.mode, keys, table), options)
     for index in table.members:
         slot, (weight, state) = slots[index], pairs[index]
         originals = _flatten(slot, keys, options)
@@ -239,10 +246,11 @@ def _write_back(original: object, value: object) -> None:
 def _options(batch: Batch, options: StepOptions) -> _native.Options:
     return _native.Options.make(
         rule=_native.Rule[batch.rule],
-        storage=_native.Storage[options.mode.name.upper()],
+        storage=_native.Storage[native_groups.kernel_of(options.mode)],
         depth=options.depth,
         lr=float(options.base["lr"]),
         penalty=options.penalty,
+        weigh_by_size=native_groups.weighs_by_size(options.mode),
         dead=_TINY ** (1 / options.depth) if options.flush else 0.0,
         flush=flushes_denormals(options.base, options.flush),
         base=options.base,
@@ -252,7 +260,11 @@ def _options(batch: Batch, options: StepOptions) -> _native.Options:
 def _follow(
     p: Tensor, state: State, ranges: Sequence[tuple[int, int]], batch: Batch, options: StepOptions
 ) -> None:
-    """Let the factors follow a weight that was written, in some ranges of its memory."""
+    """Let the factors follow a weight that was written, in some ranges of its memory or groups."""
+    if not options.mode.by_element:
+        # What has been stepped already agrees with its factors.
+        take_over(p, state, options.mode, options.depth)
+        return
     tensors = {key: _flat(state[key]) for key in batch.keys.elementwise}
     for begin, end in ranges:
         part = {key: tensor[begin:end] for key, tensor in tensors.items()}

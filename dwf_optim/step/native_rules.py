@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from dwf_optim.base import Engine
 from dwf_optim.sharding import local
-from dwf_optim.state import State, base_key
+from dwf_optim.state import Part, State, base_key
 from dwf_optim.storage import Storage
 
 # Types whose memory holds their values. (Other subclasses may be sharded, fake or traced.)
@@ -70,19 +70,22 @@ class Keys:
     counts: list[str]
 
     @classmethod
-    @functools.cache
     def of(cls, rule: Rule, mode: Storage, depth: int) -> Keys:
         """Return the keys of a rule for a storage at a depth; always the same object."""
-        parts = mode.parts(depth)
+        return cls._of(rule, tuple(mode.keys(depth)), tuple(mode.parts(depth)))
+
+    @classmethod
+    @functools.cache
+    def _of(cls, rule: Rule, kept: tuple[str, ...], parts: tuple[Part, ...]) -> Keys:
         return cls(
-            mode.keys(depth),
+            list(kept),
             [[base_key(part, moment) for part in parts] for moment in rule.moments],
             [base_key(part, "step") for part in parts] if rule.counts else [],
         )
 
     @property
     def elementwise(self) -> list[str]:
-        """Those of the tensors that have the weight's shape."""
+        """Those of the tensors that have the weight's shape, or a gate's."""
         return [*self.kept, *(key for row in self.moments for key in row)]
 
 
@@ -106,8 +109,6 @@ def rule_of(engine: Engine, options: dict[str, Any], mode: Storage, flush: bool)
         flush: Whether weights killed by underflow become zeros.
     """
     base = engine.base
-    if not mode.by_element:
-        return "its weights share gates (structure=...), which the extension does not know"
     if mode.name == "ephemeral" and not flushes_denormals(options, flush):
         return (
             f"storage='ephemeral' with flush={'dead' if flush else None!r} and this eps keeps denormals"

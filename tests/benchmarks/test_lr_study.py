@@ -168,8 +168,9 @@ def test_a_small_study_runs_whole_and_is_not_run_twice(
         runs = [row[CONFIG] for row in rows if row[CONFIG]["base"] == base]
         assert {c["rule"] for c in runs} == {"dense", *BASES[base].rules}
         final = {c["rule"] for c in runs if c["seed"] == 2}
-        assert len(final) == 3
-        assert "dense" in final
+        # The default is one of the two best, or a third.
+        assert {"dense", "auto"} < final
+        assert len(final) in (3, 4)
     # Three constants; what is capped starts from the first of them.
     sgd = [row for row in rows if row[CONFIG]["base"] == "SGD"]
     scales = {row[CONFIG]["rule"]: row[RESULT]["lr_scale"] for row in sgd}

@@ -23,7 +23,7 @@ from dwf_optim.testing import (
     weights,
 )
 from tests.helpers import BASES, Base, step_with
-from tests.native import cases
+from tests.native import cases, gate_cases, test_gates
 from tests.native.test_one_step import assert_step, exact_step
 from tests.reference.autograd import gradients, leave_one_out, multiply
 from tests.storage.problem import even_depths_allowed
@@ -57,6 +57,24 @@ def test_the_native_step_is_exact_to_its_bound(
     expected = exact_step(case, p)
     case.optimizer.step()
     assert_step(case, [expected])
+
+
+@given(data=st.data(), seed=SEEDS, depth=depths(), kept=st.sampled_from([0, 1]))
+def test_the_native_step_of_groups_is_exact_to_its_bound(
+    data: st.DataObject, seed: int, depth: int, kept: int
+) -> None:
+    """The same of a full factor and gates, which rows or columns share (`tests.native.gate_truth`)."""
+    spec = gate_cases.plain((kept,), SHAPE, kept)
+    case = gate_cases.draw(seed, depth=depth, dtype=torch.float32, layout="contiguous", specs=[spec])
+    (p,) = case.weights
+    for tensor in case.kept(p):
+        tensor.copy_(data.draw(weights(tuple(tensor.shape))))
+    with torch.no_grad():
+        p.copy_(gate_cases.agreeing(spec, case.optimizer.state[p], depth))
+    p.grad = data.draw(weights(SHAPE))
+    expected = test_gates.exact_step(case, p, spec)
+    case.optimizer.step()
+    test_gates.assert_step(case, [expected])
 
 
 @pytest.mark.parametrize("backend", ["reference", "blocked", "auto"])

@@ -70,7 +70,7 @@ def test_every_base_and_structure_equals_explicit_autograd(base: Base, depth: in
 
 @pytest.mark.parametrize("name", ["SGD-momentum", "Adam", "Lion"])
 def test_by_default(name: str) -> None:
-    """What "auto" comes to, which takes the extension for other tensors of these bases."""
+    """What "auto" comes to, which takes the extension for tensors in float32 (tests/native)."""
     assert_equal_to_autograd(BY_NAME[name], 3, "auto")
 
 
@@ -124,14 +124,6 @@ def test_elementwise_tensors_beside_groups(backend: str) -> None:
     (expected,) = truth.weights()
     assert (single - expected).norm() <= TOLERANCE * expected.norm()
     assert not torch.equal(single, single_alone)
-
-
-def test_native_refuses_groups_by_name() -> None:
-    params = parameters()
-    optimizer = make(params, BY_NAME["SGD-momentum"], backend="native")
-    loss(params).backward()
-    with pytest.raises(ValueError, match=r"cannot step this group: its weights share gates.*'auto'"):
-        optimizer.step()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

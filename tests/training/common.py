@@ -27,8 +27,9 @@ def network(seed: int = 0) -> nn.Sequential:
         return nn.Sequential(nn.Linear(64, 100), nn.ReLU(), nn.Linear(100, 10))
 
 
-def optimizer_of(model: nn.Module, **options: object) -> DWFOptimizer:
-    return DWFOptimizer(model.parameters(), **{"lr": 0.03, "momentum": 0.9, "penalty": 1e-5, **options})
+def optimizer_of(model: nn.Module, *, named: bool = False, **options: object) -> DWFOptimizer:
+    parameters = model.named_parameters() if named else model.parameters()
+    return DWFOptimizer(parameters, **{"lr": 0.03, "momentum": 0.9, "penalty": 1e-5, **options})
 
 
 def train(

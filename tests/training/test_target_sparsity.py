@@ -82,6 +82,29 @@ def test_weights_that_were_removed_stay_removed() -> None:
     assert counts == sorted(counts, reverse=True)
 
 
+def test_units_and_layers_keep_what_they_are_to_keep_and_the_count_is_still_met() -> None:
+    free, kept = network(), network()
+    for model, floors in (
+        (free, {}),
+        (kept, {"min_nonzero_per_unit": {"0.weight": 2}, "min_density": {"2.weight": 0.15}}),
+    ):
+        optimizer = optimizer_of(model, named=True)
+        loop = TargetSparsity(optimizer, 0.95, STEPS, **floors)
+        train(model, optimizer, STEPS, after_step=lambda loss, loop=loop: loop.step())
+        assert nonzero(optimizer) == left(0.95, optimizer)
+    assert int((free[0].weight != 0).sum(1).min()) < 2
+    assert int((kept[0].weight != 0).sum(1).min()) == 2
+    assert int((free[2].weight != 0).sum()) < 150 == int((kept[2].weight != 0).sum())
+
+
+def test_floors_that_leave_too_little_to_remove_are_refused_before_the_run() -> None:
+    optimizer = optimizer_of(network(), named=True)
+    with pytest.raises(ValueError, match=r"leaves 370 of 7400 .* keep 740: .* at most 0\.9,"):
+        TargetSparsity(optimizer, 0.95, STEPS, min_density=0.1)
+    with pytest.raises(ValueError, match=r"names \['head'\]"):
+        TargetSparsity(optimizer, 0.95, STEPS, min_density={"head": 0.1})
+
+
 def test_equal_weights_are_removed_by_position_so_that_the_count_is_met() -> None:
     model = network()
     with torch.no_grad():

@@ -109,9 +109,9 @@ def test_phases_begin_where_a_tenth_and_nine_tenths_of_the_zeros_are() -> None:
     assert onset.begin({"history": {"sparsity": [0.0, 0.0]}}) == {"dense": 0}
 
 
-def test_misalignment_is_a_part_of_the_factors_penalty() -> None:
-    history = {"step": [1, 2], "misalignment": [1.0, 0.0], "quasi_norm": [3.0, 0.0]}
-    assert misaligned({"history": history}) == ([1, 2], [0.25, 0.0])
+def test_misalignment_is_a_part_of_the_penalty_that_factors_begin_with() -> None:
+    history = {"step": [1, 2], "misalignment": [1.0, 0.5], "quasi_norm": [3.0, 0.1]}
+    assert misaligned({"history": history}) == ([1, 2], [0.25, 0.125])
 
 
 def test_runs_resume_and_pages_say_what_is_missing(
