@@ -32,10 +32,10 @@ def resolution(objective: Objective, weight: Tensor, penalty: float, depth: int,
     eps |H| |w|, with H the second derivatives of loss and penalty. As much is rounded away when the
     gradient is computed, for each of the rows of data that are added up.
     """
-    q = 2 / depth
-    size = weight.abs()
-    bend = torch.where(weight != 0, penalty * q * (1 - q) * size.pow(q - 1), 0.0)
-    steps = torch.func.hessian(objective)(weight).abs() @ size + bend
+    q, size = 2 / depth, weight.abs().flatten()
+    bend = torch.where(size != 0, penalty * q * (1 - q) * size.pow(q - 1), 0.0)
+    hessian = torch.func.hessian(objective)(weight).view(len(size), len(size))
+    steps = hessian.abs() @ size + bend
     return rows * torch.finfo(torch.float64).eps * float(steps.max())
 
 
