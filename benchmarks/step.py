@@ -114,6 +114,8 @@ def main() -> None:
             continue
         records.add(config, measure(config, arguments.seconds, arguments.memory))
     write_report(records, peaks, arguments.out)
+    if records.rows:
+        print((arguments.out / "step.md").read_text())
 
 
 if __name__ == "__main__":
