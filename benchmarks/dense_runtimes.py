@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
-import openvino
 import torch
 from torch import nn
 
@@ -59,6 +58,8 @@ def onnx_runtime(model: nn.Module, example: Array, threads: int = 1) -> Call:
 
 def open_vino(model: nn.Module, example: Array, threads: int = 1) -> Call:
     """Run a model by OpenVINO in float32, for the example's batch size."""
+    import openvino  # of the extra bench alone: other runtimes are timed without it
+
     core = openvino.Core()
     read = core.read_model(io.BytesIO(onnx_bytes(model, example)))
     read.reshape(list(example.shape))
