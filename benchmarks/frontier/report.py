@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks import figures
-from benchmarks.frontier.experiments import Experiment, grid, key
+from benchmarks.frontier.experiments import LRS, Experiment, key
 from benchmarks.frontier.figure import draw
 from benchmarks.frontier.methods import METHODS
 from benchmarks.frontier.metric import Metric, metric_of
@@ -90,11 +90,11 @@ def _about(name: str, experiment: Experiment, records: Records, points: Points) 
         f"**Not run yet: {', '.join(missing)}.**\n" if missing else "",
         f"{what}, at compression (all weights over nonzero ones; biases and norms are not counted), "
         f"{spread}. Bold: lowest of its column.{level}\n",
-        _protocol(experiment, points),
+        _protocol(experiment),
     ]
 
 
-def _protocol(experiment: Experiment, points: Points) -> str:
+def _protocol(experiment: Experiment) -> str:
     parts = [
         f"{experiment.epochs} epochs",
         f"the first {experiment.samples} samples" if experiment.samples else "",
@@ -104,11 +104,12 @@ def _protocol(experiment: Experiment, points: Points) -> str:
         "crops and flips" if experiment.augment else "",
         "one cosine schedule",
     ]
-    budget = ", ".join(f"{method}: {len(grid(method))}" for method in points)
+    rates, few = (", ".join(f"{rate:g}" for rate in each) for each in (LRS, experiment.rates))
     return (
         f"{', '.join(part for part in parts if part)}, the same order of data for all methods. Rate and "
         "strength are chosen at each compression on samples that are held out from training; the test "
-        f"set is seen by the final runs only. Runs tried at each compression: {budget}. "
+        f"set is seen by the final runs only. Tried at each compression: {len(LRS)} rates ({rates}), "
+        f"or, by methods that have a strength, four strengths at {len(experiment.rates)} ({few}). "
         f"{experiment.note}\n"
     )
 

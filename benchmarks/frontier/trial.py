@@ -44,9 +44,8 @@ def run(config: dict[str, Any], data: Data) -> dict[str, Any]:
     data = Data(first(data.train, count), first(data.validation, count), data.test)
     where = data.train.inputs.device
     model = NETWORKS[config["network"]](config["seed"])
-    # Convolutions on a GPU are quickest in this order of memory; a matrix has no other.
-    if where.type == "cuda":
-        model = model.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Convolutions are quickest in this order of memory; a matrix has no other.
+    model = model.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = config["epochs"] * math.ceil(len(data.train) / config["batch_size"])
     compressions = config["compressions"]
     kind = METHODS[config["method"]]

@@ -36,14 +36,14 @@ class Method:
         title: In tables.
         source: The paper.
         finetunes: Whether the last epochs of a run are spent on what is left.
-        finetune_rate: What part of the learning rate fine-tuning starts from. A penalty on groups leaves
-            few units with large weights, which the whole rate blows up.
+        finetune_rates: What parts of the learning rate fine-tuning starts from, one run each. A penalty
+            on groups leaves few units with large weights, which the whole rate blows up.
     """
 
     title: ClassVar[str] = "dense, cut by norm"
     source: ClassVar[str] = ""
     finetunes: ClassVar[bool] = False
-    finetune_rate: ClassVar[float] = 1.0
+    finetune_rates: ClassVar[tuple[float, ...]] = (1.0, 0.1)
 
     def __init__(self, units: Sequence[Units], settings: Settings) -> None:
         self.units, self.settings = units, settings

@@ -104,7 +104,7 @@ def _with_norm(dwf: tuple[float, ...], lasso: tuple[float, ...], slim: tuple[flo
 # What one CPU core affords. With all 50,000 images it takes a GPU.
 _few_images = partial(load_cifar10, train=2500, validation=1000, test=2000)
 # Nearly all of a LeNet on MNIST can go.
-_FEW = (0.4, 0.3, 0.22, 0.16, 0.13, 0.1, 0.08, 0.06, 0.045, 0.03)
+_FEW = (0.7, 0.5, 0.4, 0.3, 0.22, 0.16, 0.13, 0.1, 0.08, 0.06, 0.045, 0.03)
 _large = (1e-4, 2e-4, 5e-4, 1e-3)
 _published = {
     **_with_norm(_large, _large, (1e-5, 1e-4, 1e-3)),

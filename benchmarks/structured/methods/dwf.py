@@ -54,4 +54,4 @@ class FinetunedDWF3(DWF3):
 
     title = "DWF, D = 3, fine-tuned"
     finetunes = True
-    finetune_rate = 0.1
+    finetune_rates = (0.1,)

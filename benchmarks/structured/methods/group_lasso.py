@@ -39,7 +39,7 @@ class GroupLasso(Method):
     title = "group lasso"
     source = "Wen et al., NeurIPS 2016, arXiv 1608.03665"
     finetunes = True
-    finetune_rate = 0.1
+    finetune_rates = (0.1,)
 
     def optimizer(self, model: nn.Module) -> Optimizer:
         sgd = super().optimizer(model)

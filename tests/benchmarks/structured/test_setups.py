@@ -58,7 +58,8 @@ def test_every_method_that_is_listed_fits(name: str) -> None:
         assert METHODS[method].lacks(units) is None
     assert 0 < setup.finetune < setup.epochs
     configs = configurations(name)
-    assert len(configs) == sum(map(len, setup.strengths.values()))
+    rates = {m: METHODS[m].finetune_rates if METHODS[m].finetunes else (0.0,) for m in METHODS}
+    assert len(configs) == sum(len(tried) * len(rates[m]) for m, tried in setup.strengths.items())
     assert all(bool(c["finetune"]) == METHODS[c["method"]].finetunes for c in configs)
 
 
