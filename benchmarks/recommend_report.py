@@ -13,9 +13,10 @@ TITLES = {
     "lenet5_short": "LeNet-5, MNIST, half the steps",
     "vgg": "small VGG, CIFAR-10",
     "vgg_long": "small VGG, CIFAR-10, three times the steps",
+    "vgg_wide": "small VGG of four times the width, CIFAR-10",
 }
 # Points that the sparse network may lose.
-ALLOWED = {"digits": 1.0, "lenet5": 1.0, "lenet5_short": 1.0, "vgg": 2.0, "vgg_long": 2.0}
+ALLOWED = {name: 2.0 if name.startswith("vgg") else 1.0 for name in TITLES}
 
 
 def report(records: Records) -> str:
@@ -43,8 +44,9 @@ depth 3, and its advice is taken as it comes, `TargetSparsity` included. Dense: 
 many steps, the same warm-up and cosine, and of the rates in the second table the best by validation.
 Test accuracy in percent; the sparse network as training leaves it, zeros over all weight matrices.
 Allowed: one point below dense, two for CIFAR-10, of which 20000 images are trained on and 2500 held out.
-LeNet-5 is asked once more with half of the steps that it is advised, and the small VGG with three
-times as many. What has no row has not been run yet.
+LeNet-5 is asked once more with half of the steps that it is advised, and the small VGG (34 thousand
+parameters) with three times as many, and with four times as many filters in every layer (412 thousand).
+What has no row has not been run yet.
 
 The rule was not fixed beforehand. A first one, which took the whole of the penalty that learning bears,
 ended LeNet-5 1.8 points below dense, with the loop that `TargetSparsity` was then, and was changed in
