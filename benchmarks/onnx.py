@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 import inference
 from benchmarks.data import add_data_argument
+from benchmarks.models import LENET_300_100
 from benchmarks.records import CONFIG, RESULT, RESULTS, Records, table, write_text
 from benchmarks.trained import AS_TRAINED, network
 from inference.onnx import compare
@@ -118,18 +120,28 @@ def report(records: Records) -> str:
         [
             "# Kinds of ONNX files\n",
             "Made by `python -m benchmarks.onnx` from `onnx.jsonl`. " + records.provenance(),
-            """
+            f"""
 onnxruntime on one thread, all ways in turns in one process, medians over turns of 2 ms of calls after
 one that is not timed; from NumPy to NumPy. "engine" is `inference.compile(plan="static")` in Python, and
 its bytes are those of the artifact. "as trained" is LeNet-300-100 as DWF trained it on MNIST (depth 3,
-penalty 2e-4, `benchmarks.trained`); the other networks have random weights (magnitudes pruned to the
-share of zeros), which says nothing of accuracy and little of dead units: trained networks have more of
-them. Errors are shares of the largest output.
+penalty 2e-4, `benchmarks.trained`{_left(records)}); the other networks have random
+weights (magnitudes pruned to the share of zeros), which says nothing of accuracy and little of dead
+units: trained networks have more of them. Errors are shares of the largest output.
 """,
             table(header, rows),
             "",
         ]
     )
+
+
+def _left(records: Records) -> str:
+    """Say how many weights the trained network has."""
+    total = sum(math.prod(pair) for pair in itertools.pairwise(LENET_300_100))
+    for row in records.rows:
+        if row[CONFIG]["zeros"] == AS_TRAINED:
+            left = row[RESULT]["nonzero"]
+            return f"; {left:,} of {total:,} weights, compression {total / left:.0f}"
+    return ""
 
 
 def _verdict(
