@@ -9,8 +9,8 @@ WHEELS ?= $(HOME)/.cache/dwf-optim/wheels
 # Compilers that run at once in that build; each one takes 1 to 2 GB
 MAX_JOBS ?= 2
 BENCHMARKS := lr_window lr_study mnist recommend target_sparsity target_sparsity_laws debias early_flush layer_policies \
-  structured frontier-mnist frontier analyses step gated_step iteration monitor storage near_zero linear conv engine overhead \
-  shrink onnx serving
+  structured frontier-mnist frontier analyses step gated_step iteration monitor storage near_zero outside_writes linear conv engine \
+  overhead shrink onnx serving
 # What a name runs, where it is not a module's. The runs of these take hours (python -m benchmarks.frontier run ...,
 # python -m benchmarks.analyses run); from those that are committed their pages are made in seconds.
 RUN_frontier-mnist := benchmarks.frontier report mnist-lenet-300-100 mnist-lenet-5
