@@ -52,8 +52,7 @@ def test_balance_identity_of_a_step(
         difference = before[i].square() - before[j].square()
         expected = difference * (keep**2 - (lr * grad * rest).square())
         # A factor is off by the roundings of its gradient's D + 5 operations and of the move, of the
-        # sizes
-        # of the terms; its square by twice its size times that.
+        # sizes of the terms; its square by twice its size times that.
         allowed = torch.zeros_like(expected)
         for d in (i, j):
             terms = before[d].abs() + lr * (grad * others(before, d)).abs()
