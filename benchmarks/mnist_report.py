@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import figures
+from benchmarks.frontier.published import SOURCES
 from benchmarks.records import CONFIG, RESULT, Records, table
 
 # For the same network: test accuracy in percent, at compression, and whether its label goes left of it.
@@ -44,6 +45,8 @@ penalty 3e-4 or 5e-4; batch 128, 256 and 512; pixels standardized, or left at 0 
 the table unless the grid repeats them; none diverged.
 
 ![accuracy against compression](mnist.png)
+
+Crosses: published results of the same network, trained otherwise. {_published()}.
 """
     best = [_best(rows, goal, by) for goal in GOALS for by in ("test", "validation")]
     return "\n".join(
@@ -128,6 +131,13 @@ def plot(records: Records) -> Any:
     figures.plain_log(axis.xaxis, [1, 3, 10, 30, 100, 300], "×")
     axis.legend(loc="lower left", title="Every run at every tolerance;\nlines: the best of each depth")
     return figure
+
+
+def _published() -> str:
+    return "; ".join(
+        f"{name} ({SOURCES[name]}): {accuracy:g} % at compression {compression}"
+        for name, (accuracy, compression, _) in PUBLISHED.items()
+    )
 
 
 def _sorted(records: Records) -> list[dict[str, Any]]:
