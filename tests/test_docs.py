@@ -146,3 +146,28 @@ def test_quoted_budgets_are_those_of_the_runs() -> None:
         expected = decay_budget(rates, penalty=float(penalty), steps=steps, lr_scale=scale, momentum=0.9)
         assert budget == f"{expected.available:.1f}"
         assert (at_eps, by_tolerance) == (run["c at eps"], run["t=0.002: c"])
+
+
+def test_quoted_storages_are_those_measured() -> None:
+    measured = {
+        row["storage"]: row
+        for row in table(RESULTS / "storage.md", "storage | tolerance | test accuracy, %")
+        if row["tolerance"] == "0.002"
+    }
+    for row in table(DOCS / "choosing.md", "`storage` | test accuracy, mean (least to most)"):
+        storage, accuracy, compression = row.values()
+        run = measured[storage.strip('`"')]
+        assert accuracy.replace(" %", "") == run["test accuracy, %"]
+        assert compression == run["compression"]
+
+
+def test_quoted_targets_are_those_measured() -> None:
+    measured = {
+        (row["net"], row["base"], row["asked"]): f"{row['accuracy']} ({row['difference']})"
+        for row in table(RESULTS / "target_sparsity.md", "net | base | asked | reached")
+    }
+    for row in table(DOCS / "target-sparsity.md", "network, data, base | 90 % | 95 %"):
+        (_, what), *cells = row.items()
+        net, base = what.rsplit(", ", 1)
+        for asked, cell in cells:
+            assert cell == measured[net, base.lower(), asked.replace(" ", "")]
