@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from benchmarks.records import CONFIG, RESULT, Records, table
-from benchmarks.structured.choice import ALLOWED, Chosen, choose, reference, rows_of
+from benchmarks.structured.choice import ALLOWED, Chosen, all_chosen, choose, reference, rows_of
 from benchmarks.structured.methods import METHODS
 from benchmarks.structured.published import PUBLISHED
 from benchmarks.structured.setups import SETUPS, Setup
@@ -64,11 +64,11 @@ def _section(name: str, setup: Setup, records: Records, timings: Records) -> lis
         lines.append(_summary(name, setup, records))
     if rows_of(records, name):
         lines += ["All runs:\n", _runs(name, records)]
-    if any(row[CONFIG]["setup"] == name for row in timings.rows):
+    if times := _timings(name, records, timings):
         lines += [
-            "Milliseconds of those networks, the full one and the smaller one in turns, median, "
-            "one thread:\n",
-            _timings(name, timings),
+            "Milliseconds of the networks that the summary names, the full one and the smaller one in "
+            "turns, median, one thread:\n",
+            times,
         ]
     return lines
 
@@ -144,14 +144,16 @@ def _order(row: dict[str, Any]) -> tuple[int, float]:
     return list(METHODS).index(row[CONFIG]["method"]), row[CONFIG]["strength"]
 
 
-def _timings(name: str, timings: Records) -> str:
+def _timings(name: str, records: Records, timings: Records) -> str:
     header = ["method", "units left", "batch"]
     for runtime in RUNTIMES:
         header += [f"{runtime}, full", f"{runtime}, small", "faster"]
+    # Runs that were made anew may name others than those that were timed.
+    named = {(one.config["method"], tuple(one.point["units"])) for one in all_chosen(records, name)}
     rows = []
     for row in timings.rows:
         config, result = row[CONFIG], row[RESULT]
-        if config["setup"] != name:
+        if config["setup"] != name or (config["method"], tuple(config["units"])) not in named:
             continue
         cells = [
             METHODS[config["method"]].title,
@@ -162,4 +164,4 @@ def _timings(name: str, timings: Records) -> str:
             full, small = result[f"full {runtime}"], result[f"small {runtime}"]
             cells += [f"{full:.3f}", f"{small:.3f}", f"{full / small:.1f}x"]
         rows.append(cells)
-    return table(header, rows)
+    return table(header, rows) if rows else ""

@@ -114,3 +114,5 @@ def test_what_the_summary_names_is_timed_once(records: Records, tmp_path: Path) 
     # One size of two methods, at two batches.
     assert len(timings.rows) == 4
     assert "Milliseconds" in report(records, timings)
+    # Of runs that are gone nothing is shown.
+    assert "Milliseconds" not in report(Records(tmp_path / "none.jsonl"), timings)
