@@ -63,6 +63,7 @@ def write_report(records: Records, peaks: Records, out: Path) -> None:
     write_text(out / "step.csv", _csv(records))
     _figure(records, out / "step.png")
     compiled = ", ".join(f"{key} {' or '.join(map(str, values))}" for key, values in COMPILED.items())
+    gpu = "" if (out / "step_gpu.md").exists() else ", not run yet"
     page = [
         "# Time and memory of an optimizer step\n",
         "Made by `python -m benchmarks.step` from `step.jsonl` and `step_memory.jsonl`. "
@@ -79,7 +80,7 @@ torch's steps on the CPU are loops that are not fused, unless `fused=True` is gi
 memory than was allowed (`--memory`, 6 GB) is left out; gpt2-small takes "reference" in two cases only.
 An asterisk: dense with two threads took more than twice its time with one, so its threads stalled, and
 ratios to it say little. All numbers are in `step.csv`; limits of whole iterations are judged on
-[their own page](iteration.md).
+[their own page](iteration.md). On a GPU: `python -m benchmarks.step_gpu`{gpu}.
 
 ![Ratio to the fused dense step](step.png)
 

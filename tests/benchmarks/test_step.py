@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks import step, step_memory
+from benchmarks import step, step_gpu, step_memory
 from benchmarks.records import Records
 from benchmarks.step_report import LIMITS, MET, MISSED, NOT_RUN, judge_memory, judge_times, write_report
 from benchmarks.step_ways import COMPILED, dense_moved, footprint, moved, paths_of
@@ -130,3 +131,30 @@ def test_memory_of_an_optimizer_is_what_it_keeps() -> None:
     case = {"set": "vgg19", "base": "SGD momentum", "depth": 3, "storage": "tied", "path": "native"}
     steady = step_memory.in_a_process(case)["steady"]
     assert 7.9 <= steady["allocator"] <= 9
+
+
+def test_the_benchmark_for_a_gpu_measures_and_writes(tmp_path: Path) -> None:
+    """On a CPU: kernels on the device are none, and all else is as it would be there."""
+    cpu = torch.device("cpu")
+    configs = [c for c in step_gpu.configurations("cpu") if c["set"] == "lenet300" and c["depth"] == 3]
+    assert [c["base"] for c in configs] == ["SGD momentum", "Adam"]
+    records = Records(tmp_path / "step_gpu.jsonl")
+    records.add(configs[0], step_gpu.measure(configs[0], cpu, 0.0, paths=("reference", "blocked")))
+    result = records.rows[0]["result"]
+    assert result["rounds"] >= 3
+    for path in ("reference", "blocked"):
+        assert result[path]["kernels"] == 0
+        assert result[path]["of_copy"] > 0
+    (row,) = [line for line in step_gpu.report(records).splitlines() if line.startswith("| cpu ")]
+    cells = row.strip("| ").split(" | ")
+    assert cells[1:4] == ["lenet300", "SGD momentum", "3"]
+    assert cells[5] == "2.80"
+
+
+def test_without_a_gpu_it_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        step_gpu.main([])
+    assert "no CUDA device" in capsys.readouterr().err
