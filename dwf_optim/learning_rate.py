@@ -120,6 +120,9 @@ def required_decay(start: float = TYPICAL_START, threshold: float = FLOAT32_EPS)
 
     Returns:
         ``ln(start / threshold) / 2``: 6.5 for the defaults.
+
+    Raises:
+        ValueError: If the threshold is not between 0 and the start.
     """
     if not 0 < threshold < start:
         raise ValueError(f"need 0 < threshold < start, got threshold {threshold}, start {start}")

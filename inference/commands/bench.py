@@ -50,6 +50,9 @@ def run(options: argparse.Namespace) -> Output:
     Returns:
         One row for each way and batch size: median microseconds a call, and how many times as fast as
         the fastest dense one.
+
+    Raises:
+        ValueError: If threads are fewer than one.
     """
     if options.threads < 1:
         raise ValueError(f"--threads must be at least 1, got {options.threads}")
