@@ -246,20 +246,29 @@ def budgets_of_run(
     """
     if kind != "sgd" or not 0 < threshold < TYPICAL_START:
         return []
-    elementwise, of_groups = (
-        required_decay(start, threshold) for start in (TYPICAL_START, TYPICAL_NORM)
-    )
     return [
         budget_from_travel(
-            group["penalty_sum"],
-            group["lr_sum"],
-            group["steps"],
-            elementwise if is_elementwise(group["structure"]) else of_groups,
+            group["penalty_sum"], group["lr_sum"], group["steps"], required_of(group, threshold)
         )
         for group in groups
-        # Where penalties go by size, there is no one budget for a parameter group.
-        if group["steps"] > 0 and not group["weigh_by_size"]
+        if group["steps"] > 0 and has_one_budget(group)
     ]
+
+
+def required_of(group: Mapping[str, Any], threshold: float) -> float:
+    """Return `required_decay` from where a parameter group's weights, or groups of them, start.
+
+    Args:
+        group: A parameter group.
+        threshold: ``|weight|``, or norm, at which one counts as zero.
+    """
+    start = TYPICAL_START if is_elementwise(group["structure"]) else TYPICAL_NORM
+    return required_decay(start, threshold)
+
+
+def has_one_budget(group: Mapping[str, Any]) -> bool:
+    """Say whether one budget goes for all of a parameter group: not where penalties go by size."""
+    return not group["weigh_by_size"]
 
 
 def warn_outside_window(group: Mapping[str, Any], kind: BaseKind) -> None:
