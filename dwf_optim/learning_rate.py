@@ -63,7 +63,7 @@ def auto_lr_scale(depth: int, kind: BaseKind, spread: float = 0.0) -> float:
         depth: ``D``; 1 gives exactly 1.
         kind: "sgd" where a step is proportional to the gradient, "adam" where it is not.
         spread: ``sigma``, root mean square of the weights at the start; up to 0.6 it has no effect. The
-            optimizer looks at it in groups of penalty 0 only, because the scale drives the decay too.
+            optimizer looks at it in groups without penalty only, because the scale drives the decay too.
 
     Returns:
         The factor-space rate is ``lr`` times this.
