@@ -91,7 +91,9 @@ class PenaltyScheduler:
     def _set(self) -> None:
         groups = self.optimizer.param_groups
         if len(groups) > len(self.base_penalties):  # added since
-            self.base_penalties += [_note(group) for group in groups[len(self.base_penalties) :]]
+            # A new list, because checkpoints hold the old one.
+            added = [_note(group) for group in groups[len(self.base_penalties) :]]
+            self.base_penalties = [*self.base_penalties, *added]
         factor = float(self.factor(self.last_step))
         if not (math.isfinite(factor) and factor >= 0):
             raise ValueError(
