@@ -32,6 +32,7 @@ _REFUSED = {
     "Lamb": "it scales steps by a layer's norm",
     "LARS": "it scales steps by a layer's norm",
     "SAM": "it takes two gradients a step",
+    "DWFOptimizer": "it is what steps a base; name the base of that one",
 }
 _ADVICE = "use an elementwise base: SGD, Adam, AdamW, NAdam, RAdam, RMSprop, Adagrad, ..."
 

@@ -14,12 +14,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from dwf_optim.factorization import Factorization
 from dwf_optim.learning_rate import (
     FLOAT32_EPS,
-    TYPICAL_START,
+    BaseKind,
     DecayBudget,
-    auto_lr_scale,
+    has_one_budget,
     momentum_gain,
     peak_of,
-    required_decay,
+    required_of,
 )
 from dwf_optim.notify import warn
 from dwf_optim.optimizer import DWFOptimizer
@@ -33,8 +33,9 @@ class RunBudget:
     """Whether a run can drive weights to zero, group by group.
 
     Attributes:
-        groups: The budgets, by the number of the group; only groups that have factors, and none for
-            Adam-type bases, which normalize the penalty away and follow no law.
+        groups: The budgets, by the number of the group; only groups that have factors. None for
+            Adam-type bases, which normalize the penalty away and follow no law, nor for groups with
+            ``weigh_by_size``, whose layers have penalties of their own.
         steps: Of the whole run, those already taken included.
         steered: Whether `~dwf_optim.TargetSparsity` sets the penalty. It takes the budget that it
             needs; ``penalty_needed`` is about what that is on average.
@@ -60,8 +61,8 @@ class RunBudget:
         """Say, a line a group, whether weights reach zero, by when, and what would do."""
         if not self.groups:
             return (
-                "no law says what this base's penalty does: it is normalized away with the gradient. "
-                "TargetSparsity steers by what it measures"
+                "no law says what the penalty does: Adam-type bases normalize it away with the gradient "
+                "and weigh_by_size gives every layer its own. TargetSparsity steers by what it measures"
             )
         lines = []
         for number, budget in self.groups.items():
@@ -89,7 +90,7 @@ class _Sums:
     """What one group's weights go through.
 
     Attributes:
-        required: From `required_decay`.
+        required: From `required_of`.
         before: ``sum_t lambda_t eta_t`` of the steps already taken.
         taken: How many those are.
         travelled: ``sum_t eta_t`` of the steps to come.
@@ -107,7 +108,7 @@ class _Sums:
 
     def add(self, group: Mapping[str, Any]) -> None:
         """Take a step."""
-        travelled = float(group["lr"]) * _lr_scale(group) * momentum_gain(group)
+        travelled = float(group["lr"]) * lr_scale_of(group, "sgd") * momentum_gain(group)
         self.travelled += travelled
         self.decayed += travelled * float(group["penalty"])
         self.steps += 1
@@ -187,11 +188,10 @@ def forecast(
             base = scheduler.base_penalties
     # Whatever in a scheduler refers to the optimizer refers to the stub in its copy.
     played = copy.deepcopy(played, {id(optimizer): stub})
-    required = required_decay(threshold=threshold)
     sums = {
-        number: _Sums(required, float(group["penalty_sum"]), int(group["steps"]))
+        number: _Sums(required_of(group, threshold), float(group["penalty_sum"]), int(group["steps"]))
         for number, group in enumerate(optimizer.param_groups)
-        if optimizer.kind == "sgd" and _has_factors(group)
+        if optimizer.kind == "sgd" and has_one_budget(group) and _has_factors(group)
     }
     for step in range(1, steps + 1):
         for number, sum_ in sums.items():
@@ -223,7 +223,7 @@ def warn_if_hopeless(
     if budget.reachable is False and not budget.steered:
         warn(
             f"this run makes no zeros: in {budget.steps} steps a weight that is not needed does not "
-            f"shrink from {TYPICAL_START:g} to {HOPELESS:g}, whatever the data. {budget.advice()}"
+            f"shrink to {HOPELESS:g}, whatever the data. {budget.advice()}"
         )
 
 
@@ -265,9 +265,15 @@ def _has_factors(group: Mapping[str, Any]) -> bool:
     return any(factorization.factorizes(p.ndim) for p in group["params"])
 
 
-def _lr_scale(group: Mapping[str, Any]) -> float:
-    """Return the scale that the group's steps have, or will have from the first on."""
-    if group["lr_scale"] != "auto":
-        return float(group["lr_scale"])
+def lr_scale_of(group: Mapping[str, Any], kind: BaseKind) -> float:
+    """Return the scale that a group's steps have, or will have from the first on.
+
+    Args:
+        group: A parameter group with factors and a penalty.
+        kind: Of the base.
+    """
+    factorization = Factorization.from_group(group)
+    if factorization.lr_scale != "auto":
+        return factorization.lr_scale
     fixed = group["resolved_lr_scale"]
-    return auto_lr_scale(group["depth"], "sgd") if fixed is None else float(fixed)
+    return factorization.mode.lr_scale(factorization.depth, kind, 0.0) if fixed is None else float(fixed)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from dwf_optim.sharding import cut, is_sharded, place
-from dwf_optim.state import FORMAT, State, is_per_tensor
+from dwf_optim.state import FORMAT, State, is_of_weight, is_per_tensor
 
 Groups = list[dict[str, Any]]
 
@@ -30,8 +30,8 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
         The state by parameter, and the groups with this optimizer's parameters.
 
     Raises:
-        ValueError: If its groups have other sizes, its format is newer than this version's, or its base
-            is another.
+        ValueError: If its groups have other sizes, its format is newer than this version's, its base
+            is another, or its factors are of parameters of another shape.
     """
     saved_groups: Groups = deepcopy(state_dict["param_groups"])
     sizes, saved_sizes = ([len(g["params"]) for g in some] for some in (groups, saved_groups))
@@ -70,6 +70,13 @@ def unpack(groups: Groups, state_dict: Mapping[str, Any]) -> tuple[dict[Tensor, 
         p = parameters[index]
         own = state[p]
         for key, value in values.items():
+            if is_of_weight(key) and value.shape != p.shape:
+                # A product of such factors would be written to the parameter, and its shape with it.
+                raise ValueError(
+                    f"the checkpoint's {key} of parameter number {index} has shape {tuple(value.shape)},"
+                    f" this optimizer's parameter {tuple(p.shape)}: load it into an optimizer of the "
+                    "same model, built with its parameters in the same order"
+                )
             copied = _copy(key, value, p)
             if p in counts_on_device and is_per_tensor(key) and isinstance(copied, Tensor):
                 copied = copied.to(p.device)  # saved from, or mapped to, a CPU

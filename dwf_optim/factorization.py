@@ -174,11 +174,14 @@ RUN_KEYS: dict[str, Any] = {
     "steps": 0,
 }
 
+# What a penalty scheduler notes in a group: the penalty before it was scheduled.
+INITIAL_PENALTY = "initial_penalty"
+
 # Options of the optimizer that no group can have of its own.
 OF_ALL_GROUPS = frozenset({"base", "backend", "seed"})
 
 # All keys of a group that are ours or torch's; everything else is the base's.
-OWN_KEYS = OF_ALL_GROUPS.union(OPTIONS, RUN_KEYS, ("params", "param_names"))
+OWN_KEYS = OF_ALL_GROUPS.union(OPTIONS, RUN_KEYS, (INITIAL_PENALTY, "params", "param_names"))
 
 
 def without_common(group: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:

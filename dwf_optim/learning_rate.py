@@ -63,7 +63,7 @@ def auto_lr_scale(depth: int, kind: BaseKind, spread: float = 0.0) -> float:
         depth: ``D``; 1 gives exactly 1.
         kind: "sgd" where a step is proportional to the gradient, "adam" where it is not.
         spread: ``sigma``, root mean square of the weights at the start; up to 0.6 it has no effect. The
-            optimizer looks at it in groups of penalty 0 only, because the scale drives the decay too.
+            optimizer looks at it in groups without penalty only, because the scale drives the decay too.
 
     Returns:
         The factor-space rate is ``lr`` times this.
@@ -249,20 +249,29 @@ def budgets_of_run(
     """
     if kind != "sgd" or not 0 < threshold < TYPICAL_START:
         return []
-    elementwise, of_groups = (
-        required_decay(start, threshold) for start in (TYPICAL_START, TYPICAL_NORM)
-    )
     return [
         budget_from_travel(
-            group["penalty_sum"],
-            group["lr_sum"],
-            group["steps"],
-            elementwise if is_elementwise(group["structure"]) else of_groups,
+            group["penalty_sum"], group["lr_sum"], group["steps"], required_of(group, threshold)
         )
         for group in groups
-        # Where penalties go by size, there is no one budget for a parameter group.
-        if group["steps"] > 0 and not group["weigh_by_size"]
+        if group["steps"] > 0 and has_one_budget(group)
     ]
+
+
+def required_of(group: Mapping[str, Any], threshold: float) -> float:
+    """Return `required_decay` from where a parameter group's weights, or groups of them, start.
+
+    Args:
+        group: A parameter group.
+        threshold: ``|weight|``, or norm, at which one counts as zero.
+    """
+    start = TYPICAL_START if is_elementwise(group["structure"]) else TYPICAL_NORM
+    return required_decay(start, threshold)
+
+
+def has_one_budget(group: Mapping[str, Any]) -> bool:
+    """Say whether one budget goes for all of a parameter group: not where penalties go by size."""
+    return not group["weigh_by_size"]
 
 
 def warn_outside_window(group: Mapping[str, Any], kind: BaseKind) -> None:

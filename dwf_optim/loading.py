@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -46,7 +46,6 @@ def plain_options(optimizer: Optimizer) -> tuple[list[Group], dict[str, Any]]:
 def converted(
     engine: Engine,
     store: FactorStore,
-    own: MutableMapping[Tensor, State],
     groups: Sequence[Group],
     plain: Mapping[Tensor, State],
 ) -> dict[Tensor, State]:
@@ -55,7 +54,6 @@ def converted(
     Args:
         engine: The base.
         store: Makes the factors.
-        own: The optimizer's state; gains the factors that are made.
         groups: Its groups.
         plain: The base's state by parameter; not changed.
 
@@ -79,7 +77,7 @@ def converted(
         if not factorization.factorizes(p.ndim):
             new[p] = deepcopy(plain[p])
             continue
-        new[p] = dict(store.state_of(own, member, factorization))
+        store.state_of(new, member, factorization)
         mode, depth = factorization.mode, factorization.depth
         factors = [local(f) for f in factorization.factors(p, new[p])]
         views = mode.convert(engine.base, local_state(plain[p]), factors)

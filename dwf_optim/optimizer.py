@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -144,20 +145,27 @@ class DWFOptimizer(Optimizer):
             optimizer: Any elementwise optimizer. If it has stepped, its state is converted
                 (`dwf_optim.convert`), and the run goes on in factor space.
             penalty: ``lambda``.
-            **options: Other options of `DWFOptimizer` (``depth``, ``init``, ...).
+            **options: Other options of `DWFOptimizer` (``depth``, ``init``, ...), not of its base.
 
         Returns:
             A new optimizer over the same parameters. Drop the old one, and give LR schedulers the
             new one.
 
         Raises:
-            TypeError: If ``optimizer`` is not an optimizer.
+            TypeError: If ``optimizer`` is not a plain optimizer, or an option is one that it has.
             ValueError: If it has stepped and its state cannot be converted.
         """
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"wrap takes a built torch optimizer, got {optimizer!r}; for a class, use "
                 "DWFOptimizer(params, base=...)"
+            )
+        if isinstance(optimizer, DWFOptimizer):
+            raise TypeError("wrap takes a plain optimizer, and this is a DWFOptimizer: use it as it is")
+        if given := sorted(options.keys() & {"base", *optimizer.defaults}):
+            raise TypeError(
+                f"wrap takes {', '.join(given)} from the optimizer that it is given: set that in its "
+                "param_groups instead, or build DWFOptimizer(params, ...) anew"
             )
         groups, defaults = plain_options(optimizer)
         wrapped = cls(groups, base=type(optimizer), penalty=penalty, **{**defaults, **options})
@@ -369,8 +377,8 @@ class DWFOptimizer(Optimizer):
             # All of it is converted before any of it is taken.
             state = self._converted(state)
             for group, saved in zip(self.param_groups, groups, strict=True):
-                group.update(saved)
-            self.state.update(state)
+                group.update({**RUN_KEYS, "base_name": self.base.__name__, **saved})
+            self.state = defaultdict(dict, state)
         else:
             switch(self.param_groups, groups, state, self.base)
             self._store.take_waiting(state)
@@ -380,7 +388,7 @@ class DWFOptimizer(Optimizer):
             post_hook(self)
 
     def _converted(self, plain: Mapping[Tensor, State]) -> dict[Tensor, State]:
-        return converted(self._engine, self._store, self.state, self.param_groups, plain)
+        return converted(self._engine, self._store, self.param_groups, plain)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and deepcopy carry: options, groups and state, not the engine."""

@@ -90,7 +90,8 @@ def take_over(p: Tensor, state: State, mode: Storage, depth: int) -> None:
     """Re-factorize what was written to a weight from outside, keeping ratios, signs and base state.
 
     Where the outside wrote zero, factors and base state become zero too. A difference of up to D ulp is
-    no write: factors represent a weight that they have not yet stepped to that precision only.
+    no write: factors represent a weight that they have not yet stepped to that precision only. Nor is
+    NaN, or an infinity, where the factors' product is the same: a run that has diverged.
 
     Args:
         p: The weight.
@@ -105,9 +106,9 @@ def take_over(p: Tensor, state: State, mode: Storage, depth: int) -> None:
     held = mode.product(kept, p, depth).to(p.dtype)
     precision = torch.finfo(kept[0].dtype)
     margin = p.abs().mul_(depth * precision.eps).add_(depth * precision.tiny * precision.eps)
-    # Written so that NaN, which compares false, counts as a change.
-    same = torch.where(p == 0, held == 0, (held - p).abs() <= margin)
-    changed = ~same
+    # The margin of an infinite weight is infinite, which would take any number for it.
+    near = ((held - p).abs() <= margin) & p.isfinite() & (p != 0)
+    changed = ~(_same(held, p) | near)
     if not bool(changed.any()):
         return
     mode.take_over(kept, state, p, depth, changed)
@@ -135,4 +136,11 @@ def _agrees(p: Tensor, kept: Sequence[Tensor], mode: Storage, depth: int) -> boo
 
 def _equal(tensors: Sequence[Tensor], mode: Storage, depth: int) -> bool:
     weight, *kept = tensors
-    return torch.equal(mode.product(kept, weight, depth).to(weight.dtype), weight)
+    held = mode.product(kept, weight, depth).to(weight.dtype)
+    # One pass says it all unless there is NaN, which is unequal to itself.
+    return torch.equal(held, weight) or bool(_same(held, weight).all())
+
+
+def _same(held: Tensor, weight: Tensor) -> Tensor:
+    """Return where a weight is its factors' product, NaN for NaN."""
+    return (held == weight) | (held.isnan() & weight.isnan())

@@ -12,6 +12,15 @@ from dwf_optim.sharding import whole
 from dwf_optim.storage import Storage
 
 
+def zeros_at(sparsity: float, total: int) -> int:
+    """Return how many of ``total`` weights are zero at a sparsity, rounded up.
+
+    A sparsity that was itself computed as a fraction of the total is not to round up by one more: its
+    division and the multiplication here are off by an ulp of the total at most.
+    """
+    return math.ceil(sparsity * total - max(1e-9, 2.0**-52 * total))
+
+
 class Ranking:
     """Weights, and groups where weights share gates, by their norm; ties by position.
 
@@ -64,7 +73,7 @@ class Ranking:
             ValueError: If so many may not become zero.
         """
         total, most = self.weights(len(self)), self.weights(len(self) - self.kept)
-        wanted = math.ceil(sparsity * total - 1e-9)
+        wanted = zeros_at(sparsity, total)
         if wanted > most:
             raise ValueError(
                 f"sparsity={sparsity} leaves {total - wanted} of {total} weights, and "

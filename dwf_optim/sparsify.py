@@ -114,9 +114,10 @@ def sparsify(
         masks = [mask & ~keep for mask, keep in zip(small, kept, strict=True)]
         if optimizer is not None and not any(bool(mask.any()) for mask in masks):
             _warn_if_hopeless(optimizer, limit)
+    # Both before anything is committed, because the user's function or example may fail.
+    flops = {} if example is None else flops_by_layer(model, example)
     after = None
     if evaluate is not None:
-        # Before anything is committed, because a user's function may fail.
         with _masked(tensors, masks):
             after = _score(evaluate, model)
     spared = [
@@ -127,7 +128,6 @@ def sparsify(
             local(weight).masked_fill_(cut(mask, weight), 0)
         else:
             optimizer.zero_(weight, mask)
-    flops = {} if example is None else flops_by_layer(model, example)
     layers = tuple(
         _layer(name, weight, mode, number, flops.get(name.rpartition(".")[0]))
         for (name, (weight, mode)), number in zip(held.items(), spared, strict=True)

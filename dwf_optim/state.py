@@ -23,6 +23,7 @@ Part = int | str
 ROOT = "root"
 # The full factor of a weight with gates.
 OMEGA = "omega"
+_FACTOR = "factor."
 
 # The functions that make keys remember them, so that all states have the same strings: with thousands of
 # small parameters, making and comparing equal ones takes longer than the arithmetic of a step.
@@ -51,7 +52,12 @@ def elementwise(state: State) -> list[Any]:
 @cache
 def factor_key(d: int) -> str:
     """Return the key of factor ``d`` (counted from 0)."""
-    return f"factor.{d}"
+    return f"{_FACTOR}{d}"
+
+
+def is_of_weight(key: str) -> bool:
+    """Say whether a key is that of a factor or a root, which has its weight's shape."""
+    return key in (ROOT, OMEGA) or key.startswith(_FACTOR)
 
 
 @cache

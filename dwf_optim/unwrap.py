@@ -11,15 +11,16 @@ def unwrap(optimizer: object, kinds: str = "a DWFOptimizer", way_out: str = "") 
     """Return the `~dwf_optim.DWFOptimizer` itself.
 
     Args:
-        optimizer: One, or Accelerate's wrapper of one.
+        optimizer: One, or Accelerate's or Lightning's wrapper of one.
         kinds: What the caller takes, for the message.
         way_out: What to do instead, for the message.
 
     Raises:
         TypeError: If it is something else.
     """
-    if isinstance(optimizer, Optimizer) and not isinstance(optimizer, DWFOptimizer):
-        # Accelerate, and so the Hugging Face Trainer, hands out a wrapper that holds ours.
+    if isinstance(optimizer, Optimizer):
+        # Accelerate, and so the Hugging Face Trainer, hands out a wrapper that holds ours, and so does
+        # Lightning, whose wrapper passes for one of ours.
         optimizer = getattr(optimizer, "optimizer", optimizer)
     if not isinstance(optimizer, DWFOptimizer):
         raise TypeError(f"optimizer must be {kinds}, got {type(optimizer).__name__}{way_out}")

@@ -140,6 +140,16 @@ def test_the_bases_own_refusals_come_through() -> None:
 def test_wrap_refuses() -> None:
     with pytest.raises(TypeError, match=r"wrap takes a built .* got <class .*base="):
         DWFOptimizer.wrap(torch.optim.SGD, penalty=1e-3)
+    with pytest.raises(TypeError, match="this is a DWFOptimizer: use it as it is"):
+        DWFOptimizer.wrap(build(), penalty=1e-3)
+    # What stands in the built optimizer's groups would win, unsaid.
+    built = torch.optim.SGD([Parameter(torch.ones(2, 2))], lr=0.1)
+    with pytest.raises(TypeError, match=r"wrap takes lr, momentum from .* param_groups"):
+        DWFOptimizer.wrap(built, penalty=1e-3, lr=0.5, momentum=0.9)
+    with pytest.raises(TypeError, match="wrap takes base from"):
+        DWFOptimizer.wrap(built, penalty=1e-3, base=torch.optim.Adam)
+    with pytest.raises(ValueError, match="DWFOptimizer cannot be a base"):
+        build(base=DWFOptimizer)
 
 
 # ---------------------------------------------------------------------------------- parameters

@@ -183,6 +183,21 @@ def test_a_redrawn_start_survives_a_checkpoint_before_the_first_step(init: str) 
     assert_same_state(optimizer, copied)
 
 
+@pytest.mark.parametrize("options", [{}, {"storage": "tied"}, {"structure": "neuron"}])
+@pytest.mark.parametrize("shape", [(3, 4), (1, 4)])
+def test_factors_of_another_shape_are_refused(options: dict[str, str], shape: tuple[int, int]) -> None:
+    """Those that broadcast would otherwise give the model's parameter their own shape."""
+    wide, weight = Parameter(torch.ones(4, 4)), Parameter(torch.ones(shape))
+    saved, other = (DWFOptimizer([p], 0.02, penalty=1e-3, **options) for p in (wide, weight))
+    for p, optimizer in ((wide, saved), (weight, other)):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    untouched = copy.deepcopy(other)
+    with pytest.raises(ValueError, match=r"parameter number 0 has shape \(4, 4\), .* same order"):
+        other.load_state_dict(saved.state_dict())
+    assert_same_state(other, untouched)
+
+
 def test_checkpoint_hooks_fire_once() -> None:
     model = mlp()
     optimizer = dwf(model, MOMENTUM)

@@ -95,6 +95,28 @@ def wrapped_and_loaded(base: Base) -> tuple[DWFOptimizer, DWFOptimizer]:
     return DWFOptimizer.wrap(plain, penalty=1e-3), loaded
 
 
+@pytest.mark.parametrize("steps", [0, 3])
+def test_the_bases_checkpoint_replaces_what_an_optimizer_has_gathered(steps: int) -> None:
+    """As in torch, nothing of the run before is left: neither momentum nor sums, nor its factors."""
+    params, others, sources = parameters(), parameters(), parameters()
+    plain = torch.optim.SGD(sources, lr=0.02, momentum=0.9)
+    run(plain, sources, steps)
+    used, fresh = (
+        DWFOptimizer(some, lr=0.01, momentum=0.9, dampening=0.1, penalty=1e-3)
+        for some in (params, others)
+    )
+    run(used, params, steps=2)
+    for some, optimizer in ((params, used), (others, fresh)):
+        with torch.no_grad():
+            for p, source in zip(some, sources, strict=True):
+                p.copy_(source)
+        optimizer.load_state_dict(plain.state_dict())
+    assert_same_state(used, fresh)
+    run(used, params, steps=2)
+    run(fresh, others, steps=2)
+    assert all(torch.equal(p, q) for p, q in zip(params, others, strict=True))
+
+
 def test_what_cannot_be_converted_changes_nothing() -> None:
     params = parameters()
     lion = Lion(params, lr=0.01)

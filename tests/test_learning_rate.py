@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from dwf_optim import DWFOptimizer, auto_lr_scale, decay_budget
+from dwf_optim import DWFOptimizer, PenaltyWarmup, auto_lr_scale, decay_budget
 from dwf_optim.learning_rate import FLOAT32_EPS, momentum_gain, required_decay
 from tests.helpers import BASES, Base, dwf, every_base, identical, mlp, snapshot, step_with, train
 
@@ -95,6 +95,15 @@ def test_a_penalty_keeps_its_decay_whatever_the_weights() -> None:
     """Less scale would leave weights short of zero, at a budget that said they would reach it."""
     weight = Parameter(5 * torch.ones(3, 4))
     optimizer = DWFOptimizer([weight], 0.02, penalty=1e-6)
+    step_with(optimizer, {weight: torch.zeros_like(weight)})
+    assert optimizer.param_groups[0]["resolved_lr_scale"] == auto_lr_scale(3, "sgd")
+
+
+def test_a_warm_up_from_no_penalty_keeps_the_scale_of_what_comes() -> None:
+    weight = Parameter(5 * torch.ones(3, 4))
+    optimizer = DWFOptimizer([weight], 0.02, penalty=1e-6)
+    warmup = PenaltyWarmup(optimizer, 10)
+    assert warmup.get_last_penalty() == [0.0]
     step_with(optimizer, {weight: torch.zeros_like(weight)})
     assert optimizer.param_groups[0]["resolved_lr_scale"] == auto_lr_scale(3, "sgd")
 

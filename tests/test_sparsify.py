@@ -7,11 +7,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dwf_optim import DWFOptimizer, sparsify
+from dwf_optim.ranking import zeros_at
 from tests.helpers import BASES, dwf, identical, kept_mass, mlp, seeded, snapshot, tally, train, zeros
 
 FLOAT32_EPS = 2.0**-23
@@ -29,6 +30,14 @@ def bag(*tensors: Tensor) -> nn.Module:
 
 def sgd(model: nn.Module, **options: object) -> DWFOptimizer:
     return dwf(model, BASES[0], **options)
+
+
+@given(st.integers(1, 10**10), st.floats(0, 1))
+@example(33_806_630, 29_256_955 / 33_806_630)
+@example(10, 0.3)
+def test_a_sparsity_that_some_number_of_zeros_has_asks_for_that_number(total: int, part: float) -> None:
+    count = int(part * total)
+    assert zeros_at(count / total, total) == count
 
 
 with_and_without = pytest.mark.parametrize("given_optimizer", [True, False])

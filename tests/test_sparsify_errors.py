@@ -104,3 +104,11 @@ def test_a_failing_evaluate_leaves_everything_as_it_was(
     assert model_is_unchanged
     state_is_unchanged = identical(state_tensors(optimizer), state)
     assert state_is_unchanged
+
+
+def test_an_example_that_does_not_fit_leaves_everything_as_it_was() -> None:
+    model = mlp()
+    before = snapshot(model)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        sparsify(model, sparsity=0.5, example=torch.ones(2, 5))
+    assert identical(snapshot(model), before)

@@ -94,18 +94,18 @@ class Record:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
-        """Read what `to_dict` returned.
+        """Read what `to_dict` returned; None becomes NaN again, whatever it was.
 
         Raises:
             ValueError: If it is something else.
         """
         try:
             layers = {
-                name: LayerRecord(**{**layer, "zeros": tuple(layer["zeros"])})
+                name: LayerRecord(**{**_numbers(layer), "zeros": tuple(layer["zeros"])})
                 for name, layer in data["layers"].items()
             }
-            lists = {key: tuple(data[key]) for key in ("thresholds", "penalties", "lrs")}
-            return cls(step=int(data["step"]), layers=layers, values=dict(data["values"]), **lists)
+            lists = {key: tuple(map(_number, data[key])) for key in ("thresholds", "penalties", "lrs")}
+            return cls(step=int(data["step"]), layers=layers, values=_numbers(data["values"]), **lists)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"this is no record of a monitor: {error!r}") from error
 
@@ -208,6 +208,14 @@ def _quasi_norm_(sizes: Tensor, depth: int) -> Tensor:
         return quasi_norm(sizes, depth)
     # To a few roundings more the same, and on a CPU several times faster than a power.
     return sizes.log_().mul_(2 / depth).exp_().sum()
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _number(value) for name, value in values.items()}
 
 
 def _finite(value: Any) -> Any:

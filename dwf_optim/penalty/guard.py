@@ -106,13 +106,14 @@ class LayerGuard:
         return in_layer or (floor.nonzero_per_unit > 0 and bool((above <= floor.nonzero_per_unit).any()))
 
     def _layers(self) -> list[tuple[int, str, Tensor]]:
-        """Return group number, name and weight of every factorized layer."""
+        """Return group number, name and weight of every factorized layer that has weights."""
         groups = self.optimizer.param_groups
         return [
             (number, member.name, member.p)
             for number, (group, members) in enumerate(members_by_group(groups))
             for member in members
-            if Factorization.from_group(group).factorizes(member.p.ndim) and member.p.ndim > 0
+            if Factorization.from_group(group).factorizes(member.p.ndim)
+            if member.p.ndim > 0 and member.p.numel() > 0
         ]
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,14 +11,9 @@ from torch import Tensor
 from dwf_optim.factorization import factorized
 from dwf_optim.optimizer import DWFOptimizer
 from dwf_optim.protection import Floor, protected
-from dwf_optim.ranking import Ranking, whole_groups
+from dwf_optim.ranking import Ranking, whole_groups, zeros_at
 from dwf_optim.sharding import whole
 from dwf_optim.storage import Storage
-
-
-def zeros_at(sparsity: float, total: int) -> int:
-    """Return how many of ``total`` weights are zero at a sparsity, rounded up."""
-    return math.ceil(sparsity * total - 1e-9)
 
 
 def check_sparsity(optimizer: DWFOptimizer, sparsity: float) -> None:

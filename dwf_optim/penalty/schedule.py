@@ -9,6 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from dwf_optim.budget import warn_if_hopeless
+from dwf_optim.factorization import INITIAL_PENALTY
 from dwf_optim.unwrap import unwrap
 
 
@@ -38,7 +39,7 @@ class PenaltyScheduler:
             raise ValueError(f"total_steps must be at least 1, got {total_steps}")
         self.optimizer = unwrap(optimizer)
         self.total_steps = total_steps
-        self.base_penalties = [float(group["penalty"]) for group in self.optimizer.param_groups]
+        self.base_penalties = [_note(group) for group in self.optimizer.param_groups]
         self.last_step = 0
         self._set()
 
@@ -90,7 +91,9 @@ class PenaltyScheduler:
     def _set(self) -> None:
         groups = self.optimizer.param_groups
         if len(groups) > len(self.base_penalties):  # added since
-            self.base_penalties += [float(g["penalty"]) for g in groups[len(self.base_penalties) :]]
+            # A new list, because checkpoints hold the old one.
+            added = [_note(group) for group in groups[len(self.base_penalties) :]]
+            self.base_penalties = [*self.base_penalties, *added]
         factor = float(self.factor(self.last_step))
         if not (math.isfinite(factor) and factor >= 0):
             raise ValueError(
@@ -98,6 +101,16 @@ class PenaltyScheduler:
             )
         for group, base in zip(groups, self.base_penalties, strict=True):
             group["penalty"] = base * factor
+
+
+def _note(group: dict[str, Any]) -> float:
+    """Return a group's penalty, noted there as torch's schedulers note ``initial_lr``.
+
+    A warm-up may take the first steps to 0, and the optimizer has to know that a penalty will come.
+    """
+    penalty = float(group["penalty"])
+    group.setdefault(INITIAL_PENALTY, penalty)
+    return penalty
 
 
 class LambdaPenalty(PenaltyScheduler):

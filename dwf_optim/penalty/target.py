@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from dwf_optim.factorization import factorized
 from dwf_optim.members import find
 from dwf_optim.notify import warn
 from dwf_optim.penalty.removal import check_floors, check_sparsity, remove_smallest
@@ -113,7 +114,7 @@ class TargetSparsity:
 
     def _check_groups(self) -> None:
         for number, group in enumerate(self.optimizer.param_groups):
-            if group["depth"] > 1 and group["penalty"] == 0:
+            if group["penalty"] == 0 and any(factorized([group])):
                 raise ValueError(
                     f"group {number} has penalty 0, which no factor changes: give it a positive one, if "
                     "only 1e-6; it is a start, and the ratio between groups is kept"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dwf_optim.learning_rate import auto_lr_scale, momentum_gain
+from dwf_optim.budget import lr_scale_of
+from dwf_optim.learning_rate import momentum_gain
 from dwf_optim.optimizer import DWFOptimizer
+from dwf_optim.ranking import zeros_at
 from dwf_optim.recommend import law
 from dwf_optim.recommend.advice import Recommendation
 from dwf_optim.recommend.batches import Batches
@@ -188,7 +189,7 @@ def _rank(target: float, total: int) -> int:
             "no tensor is factorized, so none becomes sparse: the model, or params, need weights of 2 "
             "dimensions or more in groups of depth 2 or more"
         )
-    rank = math.ceil(target * total - 1e-9)
+    rank = zeros_at(target, total)
     if rank >= total:
         raise ValueError(
             f"target {target} leaves none of {total} weights: at most {1 - 1 / total:.7g} leaves one"
@@ -200,7 +201,6 @@ def _law_scale(optimizer: DWFOptimizer) -> float:
     """Return what turns summed rates into the law's: scale and momentum, mean over groups by size."""
     sizes, total = factorized_sizes(optimizer), 0.0
     for group, size in zip(optimizer.param_groups, sizes, strict=True):
-        auto = group["lr_scale"] == "auto"
-        scale = auto_lr_scale(group["depth"], optimizer.kind) if auto else float(group["lr_scale"])
-        total += size * scale * momentum_gain(group)
+        if size:
+            total += size * lr_scale_of(group, optimizer.kind) * momentum_gain(group)
     return total / sum(sizes)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dwf_optim.factorization import INITIAL_PENALTY
 from dwf_optim.optimizer import DWFOptimizer
 from dwf_optim.recommend.batches import Batches
 from dwf_optim.recommend.restore import Snapshot
@@ -164,6 +165,8 @@ def set_penalty(optimizer: DWFOptimizer, penalty: float) -> None:
     groups = [g for g, size in zip(optimizer.param_groups, sizes, strict=True) if size]
     total = mean_penalty(optimizer, sizes)
     for group in groups:
+        # A trial without penalty is to take the same steps as those with one.
+        group.setdefault(INITIAL_PENALTY, group["penalty"])
         group["penalty"] = penalty * group["penalty"] / total if total else penalty
 
 

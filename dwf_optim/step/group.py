@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dwf_optim.base import Engine
-from dwf_optim.factorization import Factorization, base_options
+from dwf_optim.factorization import INITIAL_PENALTY, Factorization, base_options
 from dwf_optim.init import common_spread
 from dwf_optim.learning_rate import momentum_gain, warn_outside_window
 from dwf_optim.members import Group, Member, member_of
@@ -197,7 +197,7 @@ def _lr_scale(engine: Engine, plan: Plan) -> float:
         return factorization.lr_scale
     if group["resolved_lr_scale"] is None:
         # A penalty's decay goes at the same scale, and a smaller one would stop it short of zero.
-        capped = factorization.penalty == 0
+        capped = factorization.penalty == 0 and not group.get(INITIAL_PENALTY)
         typical = common_spread([whole(p) for p in plan.weights()]) if capped else 0.0
         mode = factorization.mode
         group["resolved_lr_scale"] = mode.lr_scale(factorization.depth, engine.kind, typical)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -340,3 +341,59 @@ def test_factors_edited_in_place_are_stepped_as_they_are() -> None:
     expected = 2 * weight.detach()
     step_with(optimizer, {weight: torch.ones_like(weight)})
     torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-4)
+
+
+# -------------------------------------------------------------------------------- what is not finite
+
+
+@pytest.mark.parametrize("backend", ["auto", "blocked", "reference"])
+@pytest.mark.parametrize("options", [{}, {"depth": 2, "structure": "neuron"}, {"storage": "tied"}])
+def test_what_diverged_is_no_write(options: dict[str, Any], backend: str) -> None:
+    """NaN and infinities that a step has made are nobody's to take over: factors stay as they are."""
+    weight = nn.Parameter(1 + torch.rand(6, 5, generator=seeded(1)))
+    optimizer = build([weight], BY_NAME["SGD-momentum"], backend=backend, **options)
+    step_with(optimizer, {weight: torch.zeros_like(weight)})
+    grad = torch.zeros_like(weight)
+    grad[1, 1], grad[2, 2], grad[4, 4] = math.nan, math.inf, -math.inf
+    step_with(optimizer, {weight: grad})
+    assert weight.isnan().any()
+    kept = [key for key in optimizer.state[weight] if not key.startswith("base.")]
+    before = [optimizer.state[weight][key].clone() for key in kept]
+    for _ in range(2):
+        optimizer.factors(weight)
+    assert identical([optimizer.state[weight][key] for key in kept], before)
+
+
+def test_looking_at_the_factors_of_a_broken_weight_does_not_change_them() -> None:
+    weight = nn.Parameter(torch.ones(3, 3))
+    with torch.no_grad():
+        weight[0, 0], weight[1, 1] = math.nan, math.inf
+    optimizer = build([weight], BY_NAME["SGD"])
+    with pytest.warns(UserWarning, match="NaN or infinity"):
+        before = [factor.clone() for factor in optimizer.factors(weight)]
+    assert identical(optimizer.factors(weight), before)
+
+
+@pytest.mark.parametrize("backend", ["auto", "blocked"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_taken_over_from_outside(
+    value: float, dtype: torch.dtype, backend: str
+) -> None:
+    """As with a plain optimizer, such a weight stays broken, and the others go on."""
+    weight = nn.Parameter(torch.ones(6, 5, dtype=dtype))
+    optimizer = build([weight], BY_NAME["SGD"], backend=backend, lr=1e-9)
+    step_with(optimizer, {weight: torch.ones_like(weight)})
+    with torch.no_grad():
+        weight[1, 2] = value
+    written = weight.detach().clone()
+    for _ in range(2):
+        step_with(optimizer, {weight: torch.ones_like(weight)})
+    assert torch.equal(weight.isfinite(), written.isfinite())
+    alive = written.isfinite()
+    torch.testing.assert_close(weight.detach()[alive], written[alive], rtol=0, atol=1e-4)
+    # A sound value brings it back.
+    with torch.no_grad():
+        weight.fill_(2.0)
+    step_with(optimizer, {weight: torch.ones_like(weight)})
+    torch.testing.assert_close(weight.detach(), torch.full_like(weight, 2.0), rtol=0, atol=1e-4)

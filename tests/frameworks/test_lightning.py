@@ -9,11 +9,12 @@ import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from dwf_optim import DWFOptimizer, sparsify
+from dwf_optim import DWFOptimizer, PenaltyWarmup, sparsify
 from tests.frameworks.common import (
     BATCH,
     EPOCHS,
@@ -212,6 +213,15 @@ def test_zeros_stay_while_training_goes_on(
 
     optimizer = fit(module(recipe), ckpt_path=str(tmp_path / "epoch=0.ckpt"), weights_only=True)
     assert_zeros_stayed(optimizer, callback.masks, callback.before)
+
+
+def test_penalty_schedulers_take_the_modules_wrapper() -> None:
+    """What ``self.optimizers()`` returns stands for the optimizer in it."""
+    optimizer = DWFOptimizer(network().parameters(), lr=0.1, penalty=1.0)
+    wrapper = LightningOptimizer(optimizer)
+    warmup = PenaltyWarmup(wrapper, 4, total_steps=1000)
+    warmup.step()
+    assert optimizer.param_groups[0]["penalty"] == 0.25
 
 
 def test_a_second_fit_starts_anew_and_keeps_the_zeros() -> None:

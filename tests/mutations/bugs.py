@@ -158,9 +158,9 @@ BUGS = [
     Bug(
         "a checkpoint without the base's state",
         "dwf_optim/checkpoint.py",
-        "        for key, value in values.items():\n            copied",
+        "        for key, value in values.items():\n            if is_of_weight",
         "        for key, value in values.items():\n            if key.startswith('base.'):\n"
-        "                continue\n            copied",
+        "                continue\n            if is_of_weight",
         ("test_steps.py",),
     ),
 ]

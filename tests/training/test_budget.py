@@ -99,6 +99,26 @@ def test_what_is_forecast_is_what_the_run_sums_up(kind: str, before: int) -> Non
     assert budget.reachable is kept.reachable is False
 
 
+@pytest.mark.parametrize("before", [0, 11])
+@pytest.mark.parametrize("structure", ["neuron", "input", "elementwise"])
+def test_groups_of_weights_are_forecast_at_their_own_rate_and_start(structure: str, before: int) -> None:
+    optimizer = build(structure=structure)
+    [weight] = optimizer.factorized()
+    for step in range(STEPS):
+        if step == before:
+            forecast = optimizer.budget(None, STEPS - before)
+        step_with(optimizer, {weight: torch.zeros_like(weight)})
+    [kept] = optimizer.decay_budgets(FLOAT32_EPS)
+    assert forecast.groups[0].available == pytest.approx(kept.available, rel=1e-12)
+    assert forecast.groups[0].required == kept.required
+
+
+def test_penalties_by_size_have_no_one_budget() -> None:
+    optimizer = build(structure="neuron", weigh_by_size=True)
+    assert optimizer.budget(None, STEPS).groups == {}
+    assert "weigh_by_size" in optimizer.budget(None, STEPS).advice()
+
+
 def test_a_scheduler_by_epochs_steps_every_so_often() -> None:
     optimizer = build()
     scheduler = lr_scheduler.ExponentialLR(optimizer, 0.5)

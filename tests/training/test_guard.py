@@ -57,6 +57,17 @@ def test_only_the_layer_that_is_down_is_held_whatever_a_scheduler_sets() -> None
     assert [group["penalty"] for group in optimizer.param_groups] == [1e-3, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
+def test_a_layer_without_weights_is_nothing_to_guard(shape: tuple[int, int]) -> None:
+    empty = torch.nn.Parameter(torch.zeros(shape))
+    groups = [{"params": [torch.nn.Parameter(torch.ones(3, 3))]}, {"params": [empty]}]
+    optimizer = DWFOptimizer(groups, lr=0.1, penalty=1e-3)
+    guard = LayerGuard(optimizer, min_nonzero_per_unit=1, min_density=0.1, every=1)
+    guard.step()
+    assert guard.held == {}
+    assert [group["penalty"] for group in optimizer.param_groups] == [1e-3, 1e-3]
+
+
 def test_a_group_of_several_layers_is_held_as_one() -> None:
     model = network()
     optimizer = optimizer_of(model)

@@ -99,6 +99,24 @@ def test_numbers_that_json_lacks_are_written_as_none(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["values"] == {"loss": None}
 
 
+def test_a_run_that_diverged_is_read_and_drawn_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    model = network()
+    optimizer = optimizer_of(model)
+    monitor = Monitor(optimizer, every=1, path=path)
+    for value in (0.0, math.nan):
+        model[0].weight.grad = torch.full_like(model[0].weight, value)
+        monitor.log(loss=value)
+        optimizer.step()
+    again = Monitor(optimizer, path=path)
+    assert again.records[0] == monitor.records[0]
+    written, read = monitor.records[1], again.records[1]
+    assert math.isnan(written.misalignment)
+    assert math.isnan(read.misalignment)
+    assert math.isnan(read.values["loss"])
+    assert again.plot().axes
+
+
 def test_looking_makes_no_factors() -> None:
     optimizer = optimizer_of(network())
     assert Monitor(optimizer).record().layers == {}

@@ -28,6 +28,16 @@ EXPECTED: dict[str, Callable[[int], float]] = {
 }
 
 
+def test_a_checkpoint_in_memory_stays_as_it_was_saved() -> None:
+    optimizer = optimizer_of(network())
+    scheduler = PenaltyWarmup(optimizer, 8)
+    saved = scheduler.state_dict()
+    before = copy.deepcopy(saved)
+    optimizer.add_param_group({"params": list(network(1).parameters())})
+    scheduler.step()
+    assert saved == before
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_penalty_follows_the_formula_in_every_group(kind: str) -> None:
     first, second = network(0), network(1)

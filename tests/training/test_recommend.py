@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from dwf_optim import DWFOptimizer, Recommendation, param_groups, recommend
+from dwf_optim.recommend.law import FIRST_DECAY
 from tests.training.common import accuracy, digits, network, nonzero, optimizer_of, weights
 
 BATCH = 64
@@ -103,6 +104,13 @@ def test_everything_is_as_it_was_to_the_bit(training: bool, fails: bool) -> None
         recommend(model, batches, loss, **QUICK)
     assert calls >= 30
     assert same(everything(model, own), before)
+
+
+def test_the_first_penalty_goes_by_the_scale_that_the_steps_have() -> None:
+    """Steps of weights that share gates are not scaled, so that alone momentum lengthens them."""
+    advice = recommend(network(), batch_list(), F.cross_entropy, structure="neuron", **QUICK)
+    decays = [2 * t.penalty * t.travelled / (1 - 0.9) for t in advice.curves["penalty"]]
+    assert pytest.approx(FIRST_DECAY) in decays
 
 
 def test_a_running_optimizer_does_not_notice() -> None:

@@ -219,6 +219,17 @@ def test_what_cannot_become_sparse_is_refused() -> None:
         TargetSparsity(torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1), 0.9, 100)
 
 
+def test_a_group_of_biases_without_penalty_is_none_that_is_steered() -> None:
+    model = network()
+    biases = [model[0].bias, model[2].bias]
+    groups = [{"params": [model[0].weight, model[2].weight]}, {"params": biases, "penalty": 0.0}]
+    optimizer = DWFOptimizer(groups, lr=0.03, momentum=0.9, penalty=1e-5)
+    loop = TargetSparsity(optimizer, 0.9, 30)
+    train(model, optimizer, 30, after_step=lambda loss: loop.step())
+    assert nonzero(optimizer) == left(0.9, optimizer)
+    assert bool((torch.cat(biases) != 0).all())
+
+
 def test_a_checkpoint_of_another_run_is_refused() -> None:
     loop = TargetSparsity(optimizer_of(network()), 0.9, 100)
     other = copy.deepcopy(loop.state_dict())
