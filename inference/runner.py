@@ -47,7 +47,8 @@ class Runner:
                 for segment in segments
             ]
 
-    @torch.inference_mode()
+    # Not in inference mode: callers may write to the outputs, or train on what they feed.
+    @torch.no_grad()
     def run(self, inputs: Sequence[Tensor], threads: int) -> list[Tensor]:
         """Compute the outputs.
 
