@@ -83,7 +83,7 @@ def _elu(w: Writer, a: Arguments) -> str:
 
 def _pow(w: Writer, a: Arguments) -> str:
     base, exponent = w.value(a["self"], w.result().dtype), a["exponent"]
-    if exponent == 2:
+    if isinstance(exponent, int | float) and exponent == 2:
         return w.emit("Mul", base, base)
     return w.emit("Pow", base, w.value(exponent, w.result().dtype))
 
