@@ -110,7 +110,7 @@ def prepare(graph: Graph) -> Graph:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, without gradients and warnings, while the context lasts.
+    """Put a model in eval mode, without gradients, autocast and warnings, while the context lasts.
 
     Args:
         model: Each of its modules gets its own mode back.
@@ -119,7 +119,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         model.eval()
         # torch warns of its own deprecations, and of attributes that it sets back itself.
-        with torch.no_grad(), warnings.catch_warnings():
+        off = torch.autocast("cpu", enabled=False)
+        with torch.no_grad(), off, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

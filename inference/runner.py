@@ -59,6 +59,10 @@ class Runner:
         Returns:
             One tensor for each of its outputs.
         """
+        if torch.is_autocast_enabled("cpu"):
+            # The graph computes in float32, whoever calls it.
+            with torch.autocast("cpu", enabled=False):
+                return self.run(inputs, threads)
         values = dict(zip(self.graph.inputs, inputs, strict=True))
         for step in self.steps:
             step.run(values, inputs[0].shape[0], threads)

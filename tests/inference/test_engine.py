@@ -209,6 +209,30 @@ def test_outputs_are_ordinary_tensors():
         torch.testing.assert_close(head.weight.grad[0], made.sum(0))
 
 
+class Products(nn.Module):
+    """Of rows with each other, which torch computes, between layers of the engine."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 12), nn.Linear(16, 2)
+
+    def forward(self, x):
+        rows = self.first(x).view(-1, 4, 3)
+        return self.second((rows @ rows.transpose(1, 2)).flatten(1))
+
+
+def test_autocast_changes_nothing():
+    torch.manual_seed(0)
+    model, x = Products().eval(), torch.randn(5, 6)
+    sparse = static(model, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = sparse(x)
+        compiled_there = static(model, x)
+    for made in (found, compiled_there(x)):
+        assert torch.equal(made, sparse(x))
+    assert_close(found, model, x)
+
+
 def test_the_model_may_change_afterwards():
     model, x = mlp(), torch.randn(3, 30)
     sparse = static(model, x)
