@@ -1,7 +1,9 @@
-"""What callers give and get: NumPy arrays or tensors, checked."""
+"""What callers give and get: NumPy arrays or tensors, and the numbers of a call, checked."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,24 @@ import torch
 from torch import Tensor
 
 from inference.graph import Shape
+
+INTEGERS = ("bool", "uint8", "int8", "int16", "int32", "int64")
+
+
+def check_threads(threads: object) -> None:
+    """Raise ValueError unless so many threads can work on one call."""
+    if not _is_count(threads):
+        raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
+
+
+def check_batch_sizes(sizes: object) -> None:
+    """Raise ValueError unless a plan can be made for these."""
+    if not isinstance(sizes, Iterable) or not (found := list(sizes)) or not all(map(_is_count, found)):
+        raise ValueError(f"batch_sizes must be integers of 1 and more, as (1, 64), got {sizes!r}")
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= 1
 
 
 def to_tensor(x: object, shape: Shape | None, name: str, in_float32: bool = True) -> Tensor:
@@ -18,7 +38,7 @@ def to_tensor(x: object, shape: Shape | None, name: str, in_float32: bool = True
         x: NumPy array or CPU tensor.
         shape: Without the batch; None for any.
         name: For messages.
-        in_float32: Whether integers are refused too.
+        in_float32: Whether it must be; else it must be of integers or truth values.
 
     Raises:
         TypeError: If it is something else, or of a dtype that the model does not take.
@@ -27,8 +47,9 @@ def to_tensor(x: object, shape: Shape | None, name: str, in_float32: bool = True
     if not isinstance(x, np.ndarray | Tensor):
         raise TypeError(f"{name} must be a NumPy array or a tensor, got {type(x).__name__}")
     dtype = str(x.dtype).removeprefix("torch.")
-    if dtype in ("float64", "float16", "bfloat16") or (dtype != "float32" and in_float32):
-        raise TypeError(f"{name} has dtype {dtype}, the compiled model takes float32; convert it first")
+    if dtype != "float32" if in_float32 else dtype not in INTEGERS:
+        wanted = "float32" if in_float32 else "integers"
+        raise TypeError(f"{name} has dtype {dtype}, the compiled model takes {wanted}; convert it first")
     if shape is not None and (x.ndim == 0 or tuple(x.shape[1:]) != shape):
         wanted = ", ".join(map(str, ("batch", *shape)))
         raise ValueError(f"{name} must have shape [{wanted}], got {list(x.shape)}")

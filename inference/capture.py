@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -109,7 +110,7 @@ def prepare(graph: Graph) -> Graph:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, without gradients and warnings, while the context lasts.
+    """Put a model in eval mode, without gradients, autocast and warnings, while the context lasts.
 
     Args:
         model: Each of its modules gets its own mode back.
@@ -118,7 +119,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         model.eval()
         # torch warns of its own deprecations, and of attributes that it sets back itself.
-        with torch.no_grad(), warnings.catch_warnings():
+        off = torch.autocast("cpu", enabled=False)
+        with torch.no_grad(), off, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -168,15 +170,21 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     inputs = tuple(x.detach().to(device) for x in inputs)
     try:
         with evaluating(model), batch_first_attention(model):
-            batch = Dim("batch", min=1)
-            shapes = tuple({0: batch} for _ in inputs)
-            # Passed on as *args, a forward of (*xs) would want another nesting.
-            program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(
+                model, inputs, dynamic_shapes=_open_batch(model, inputs), strict=False
+            )
             # With an empty table this only replaces operators that write in place.
             functional: ExportedProgram = program.run_decompositions({})
             return functional
     except Exception as error:  # Anything may go wrong in a model's own code.
         raise _explain(error, model) from error
+
+
+def _open_batch(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[object, ...]:
+    """Say of each of forward's parameters that its batch may be of any size; ``*xs`` is one of them."""
+    batch = {0: Dim("batch", min=1)}
+    given = inspect.signature(model.forward).bind(*inputs).arguments.values()
+    return tuple((batch,) * len(x) if isinstance(x, tuple) else batch for x in given)
 
 
 def _explain(error: Exception, model: nn.Module) -> ValueError:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from inference.agreement import certify_model
 from inference.artifact.source import Source
+from inference.calls import check_batch_sizes, check_threads
 from inference.capture import prepare, trace
 from inference.compact import compact
 from inference.engine import SparseModel
@@ -60,11 +61,13 @@ def compile(
     Raises:
         TypeError: If the model is not a module with dense parameters, or the example not of tensors.
         ValueError: If the model has no parameters or cannot be captured for any batch size (the module
-            at fault is named), for an unknown plan, if weights are too large for ``weight_dtype``, or if
-            the outputs are not the model's.
+            at fault is named), for an unknown plan, batch sizes or threads below 1, if weights are too
+            large for ``weight_dtype``, or if the outputs are not the model's.
     """
     if not isinstance(plan, Plan) and plan not in ("measure", "static"):
         raise ValueError(f"plan must be 'measure', 'static' or a Plan, got {plan!r}")
+    check_batch_sizes(batch_sizes)
+    check_threads(threads)
     traced = trace(model, example)
     source = Source.of(model, traced, weight_dtype)
     captured = prepare(traced.graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from inference import native
 from inference.agreement import Way
 from inference.artifact.save import save
 from inference.artifact.source import Source
-from inference.calls import check_out, to_tensor, unlike
+from inference.calls import check_out, check_threads, to_tensor, unlike
 from inference.files import FilePath
 from inference.graph import Graph
 from inference.origin import Origin
@@ -69,10 +70,9 @@ class SparseModel:
             source: What the graph was made from; without it the model cannot be saved.
 
         Raises:
-            ValueError: If the plan names an unknown kernel, or ``threads`` is below 1.
+            ValueError: If the plan names an unknown kernel, or ``threads`` is no integer of at least 1.
         """
-        if threads < 1:
-            raise ValueError(f"threads must be at least 1, got {threads}")
+        check_threads(threads)
         self.graph, self.plan, self.threads = graph, plan, threads
         self.origin, self.source = origin, source
         if not native.is_built():
@@ -92,10 +92,10 @@ class SparseModel:
         # program's method. One object, so that threads see all of it or none.
         self._last: tuple[type, Any, tuple[int, ...], Any, Any] | None = None
         self._shapes = [graph.shapes[name] for name in graph.inputs]
-        # Integers, which look up embeddings, are read by torch alone.
-        self._in_float32 = {
-            name for segment in segments if segment.native for name in segment.graph.inputs
-        }
+        # Integers, as look up embeddings, have a shape in the source alone.
+        self._in_float32 = {name for name in graph.inputs if graph.shapes[name] is not None}
+        if source is not None:
+            self._shapes = [spec.shape for spec in source.inputs]
         self._out_shape = graph.shapes[graph.outputs[0]] or ()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -239,13 +239,16 @@ class SparseModel:
             ``weight_dtype`` come back in that. The tensors are the caller's own.
 
         Raises:
-            ValueError: If the model given has others, or this one was not made by `compile` or `load`.
+            ValueError: If the model given has others (it is left as it is), or this one was not made by
+                `compile` or `load`.
         """
         state = self._known_source().state()
         if model is not None:
+            before = copy.deepcopy(model.state_dict())
             try:
                 model.load_state_dict(state)
             except RuntimeError as error:
+                model.load_state_dict(before)  # torch has written what fits
                 raise ValueError(f"the model is not the one that was compiled: {error}") from error
         return state
 

@@ -5,7 +5,7 @@ first dimension of every value that layers other than `TorchOp` touch. Graphs ar
 takes one and returns another.
 
 To add a layer: a node class here, how torch computes it (`inference.interpret`), what it is captured
-from (`inference.capture`); the native engine runs what it has a kernel for, torch the rest.
+from (`inference.tracing.rules`); the native engine runs what it has a kernel for, torch the rest.
 """
 
 from __future__ import annotations

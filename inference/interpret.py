@@ -59,7 +59,7 @@ def run(graph: Graph, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
             )
         values[name] = tensor.detach()
     last_reader = {name: node for node in graph.nodes for name in node.inputs}
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for node in graph.nodes:
             values[node.output] = compute(node, values)
             for name in set(node.inputs):

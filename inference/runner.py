@@ -47,7 +47,8 @@ class Runner:
                 for segment in segments
             ]
 
-    @torch.inference_mode()
+    # Not in inference mode: callers may write to the outputs, or train on what they feed.
+    @torch.no_grad()
     def run(self, inputs: Sequence[Tensor], threads: int) -> list[Tensor]:
         """Compute the outputs.
 
@@ -58,6 +59,10 @@ class Runner:
         Returns:
             One tensor for each of its outputs.
         """
+        if torch.is_autocast_enabled("cpu"):
+            # The graph computes in float32, whoever calls it.
+            with torch.autocast("cpu", enabled=False):
+                return self.run(inputs, threads)
         values = dict(zip(self.graph.inputs, inputs, strict=True))
         for step in self.steps:
             step.run(values, inputs[0].shape[0], threads)

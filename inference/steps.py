@@ -178,7 +178,7 @@ class _CsrLinear:
         out = (self.weight @ x.reshape(-1, x.shape[-1]).t()).t()
         if self.node.bias is not None:
             out = out + self.node.bias
-        return activate(out.reshape(*x.shape[:-1], -1), self.node.activation)
+        return activate(out.reshape(*x.shape[:-1], out.shape[-1]), self.node.activation)
 
 
 def _zeros(weight: Tensor) -> float:

@@ -55,6 +55,8 @@ def with_times(
     own: dict[str, dict[int, float]] = {}
     dense_own: dict[str, dict[int, float]] = {}
     whole: dict[int, dict[str, float]] = {}
+    # The engine computes in float32, the dense model in what it is in.
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -63,7 +65,7 @@ def with_times(
                 inputs = _inputs(graph, size, example)
                 _time_layers(graph, runner, size, inputs, threads, own, dense_own)
                 exported = graph if dense is None else dense
-                whole[size] = _time_whole(call, module, exported, inputs, threads)
+                whole[size] = _time_whole(call, module, exported, inputs, dtype, threads)
     finally:
         torch.set_num_threads(torch_threads)
 
@@ -79,7 +81,8 @@ def with_times(
 
 def _inputs(graph: Graph, size: int, example: Sequence[Tensor] | None) -> list[Tensor]:
     if example is not None:
-        return [repeat(x.detach().cpu(), size) for x in example]
+        given = [x.detach().cpu() for x in example]
+        return [repeat(x.float() if x.is_floating_point() else x, size) for x in given]
     shapes = [graph.shapes[name] for name in graph.inputs]
     if None in shapes:
         raise ValueError("the inputs are not all of floating-point numbers; pass an example of them")
@@ -112,15 +115,17 @@ def _time_whole(
     module: nn.Module,
     dense: nn.Module | Graph,
     inputs: list[Tensor],
+    dtype: torch.dtype,
     threads: int,
 ) -> dict[str, float]:
-    """Return microseconds of a call, the ways taking turns."""
+    """Return microseconds of a call, the ways taking turns; the module's inputs are of a dtype."""
     arrays = [x.numpy() for x in inputs]
+    taken = [x.to(dtype) if x.is_floating_point() else x for x in inputs]
     calls: dict[str, Call] = {
         "engine": lambda: engine(*arrays),
-        "torch": lambda: module(*inputs),
+        "torch": lambda: module(*taken),
     }
-    if (session := _onnxruntime(dense, inputs, threads)) is not None:
+    if (session := _onnxruntime(dense, taken, arrays, threads)) is not None:
         calls["onnxruntime"] = session
     return {name: 1e6 * seconds for name, seconds in medians_of_bursts(calls, SECONDS).items()}
 
@@ -136,8 +141,17 @@ class _Dense(nn.Module):
         return run(self.graph, inputs)
 
 
-def _onnxruntime(dense: nn.Module | Graph, inputs: list[Tensor], threads: int) -> Call | None:
-    """Make a call of onnxruntime; None if it is not installed or cannot."""
+def _onnxruntime(
+    dense: nn.Module | Graph, inputs: list[Tensor], arrays: list[Any], threads: int
+) -> Call | None:
+    """Make a call of onnxruntime; None if it is not installed or cannot.
+
+    Args:
+        dense: What it computes.
+        inputs: What that takes.
+        arrays: The same in float32, which all exported models take.
+        threads: How many work on one call.
+    """
     try:
         from inference.onnx import make_onnx, session
 
@@ -146,5 +160,5 @@ def _onnxruntime(dense: nn.Module | Graph, inputs: list[Tensor], threads: int) -
         logging.getLogger("inference").info("onnxruntime is not compared: %s", error)
         return None
     names = [each.name for each in opened.get_inputs()]
-    feed = {name: x.numpy() for name, x in zip(names, inputs, strict=True)}
+    feed = dict(zip(names, arrays, strict=True))
     return lambda: opened.run(None, feed)

@@ -12,6 +12,7 @@ from inference.artifact.check import check_graph
 from inference.artifact.container import Contents, blamed, read
 from inference.artifact.source import Source
 from inference.artifact.values import as_dict, as_list, as_str, sizes
+from inference.calls import check_threads
 from inference.capture import InputSpec
 from inference.compact import compact
 from inference.engine import SparseModel
@@ -53,10 +54,12 @@ def load(
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is damaged, larger than allowed, of another format or of a newer version, or if
-            it holds weights alone (which `inference.load_state` loads); for an unknown plan.
+            it holds weights alone (which `inference.load_state` loads); for an unknown plan, or less
+            than one thread.
     """
     if not isinstance(plan, Plan) and plan not in ("saved", "static", "measure"):
         raise ValueError(f"plan must be 'saved', 'static', 'measure' or a Plan, got {plan!r}")
+    check_threads(threads)
     contents = read(path, max_bytes)
     with blamed(path):
         source, saved = _read_source(contents, max_bytes)

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> Output:
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:
-        ways = _ways(source, options)
+        ways, lines = _ways(source, options)
         for batch in tqdm(options.batch_sizes, unit="batch size", leave=False):
             inputs = _repeated(inputs_of(options, source, batch), batch)
             calls = {name: partial(way, inputs) for name, way in ways.items()}
@@ -79,14 +79,14 @@ def run(options: argparse.Namespace) -> Output:
     finally:
         torch.set_num_threads(before)
     title = f"{source.path or options.model}, {options.threads} thread(s), median of a call"
-    return Output(
-        {"path": str(source.path), "threads": options.threads, "rows": rows}, [Table(title, rows)]
-    )
+    data = {"path": str(source.path), "threads": options.threads, "rows": rows, "left_out": lines}
+    return Output(data, [Table(title, rows)], lines)
 
 
-def _ways(source: Source, options: argparse.Namespace) -> dict[str, Way]:
+def _ways(source: Source, options: argparse.Namespace) -> tuple[dict[str, Way], list[str]]:
+    """Return what is timed, and a line on what cannot be."""
     if isinstance(source, OnnxSource):
-        return {"onnxruntime": source.run}
+        return {"onnxruntime": source.run}, []
     if isinstance(source, ModelSource):
         sparse = source.compile(options.batch_sizes, options.threads)
         dense: Way = source.run
@@ -95,8 +95,11 @@ def _ways(source: Source, options: argparse.Namespace) -> dict[str, Way]:
         sparse, dense = source.sparse, source.dense
     ways: dict[str, Way] = {"engine": lambda inputs: sparse(*inputs), "torch, dense": dense}
     if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime"):
-        ways["onnxruntime, dense"] = _dense_onnx(source, options.threads)
-    return ways
+        try:
+            ways["onnxruntime, dense"] = _dense_onnx(source, options.threads)
+        except ValueError as error:  # an operator may have no counterpart
+            return ways, [f"onnxruntime is left out: {error}"]
+    return ways, []
 
 
 def _dense_onnx(source: ModelSource | ArtifactSource, threads: int) -> Way:

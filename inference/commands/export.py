@@ -81,9 +81,15 @@ def run(options: argparse.Namespace) -> Output:
     rows: list[dict[str, Any]] = [
         {"way": kind, "file": str(path), "bytes": path.stat().st_size} for kind, path in files.items()
     ]
+    lines: list[str] = []
     if not options.no_timing:
-        rows = _measured(graph, example, files, options.batch_sizes)
-    return Output({"files": rows}, [Table(f"{options.path or options.model}, one thread", rows)])
+        try:
+            rows = _measured(graph, example, files, options.batch_sizes)
+        # The files are there all the same.
+        except (ImportError, FileNotFoundError, ValueError) as error:
+            lines = [f"nothing was measured: {error}"]
+    data = {"files": rows, "not_measured": lines}
+    return Output(data, [Table(f"{options.path or options.model}, one thread", rows)], lines)
 
 
 def _measured(

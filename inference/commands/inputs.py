@@ -98,12 +98,40 @@ def read_inputs(path: Path, specs: Sequence[ModelInput]) -> list[Array]:
         OSError: If it cannot be read.
         ValueError: If it holds something else.
     """
+    return _matched(read_arrays(path), specs, path)
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read arrays of numbers from a file, whatever model they are for.
+
+    Args:
+        path: A ``.npy`` of one array, or a ``.npz``.
+
+    Returns:
+        Arrays ``[samples, ...]`` by name; that of a ``.npy`` has none.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it holds something else.
+    """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {specs[0].name: loaded}
-    except (EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no .npy or .npz of plain arrays: {error}") from error
-    return _matched(arrays, specs, path)
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes make zipfile and NumPy raise nearly anything
+        # NumPy's message is about turning the check for pickles off, which is no advice.
+        raise ValueError(
+            f"{path} is no .npy or .npz of plain arrays; write it by numpy.save or numpy.savez"
+        ) from error
+    for array in arrays.values():
+        if array.ndim == 0 or array.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{path} holds {array.dtype} of shape {list(array.shape)}; expected numbers "
+                "[samples, ...]"
+            )
+    return arrays
 
 
 def _matched(arrays: Mapping[str, Array], specs: Sequence[ModelInput], path: Path) -> list[Array]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import torch
+
 from inference.commands.inputs import sizes
 from inference.commands.output import Output, Table
 from inference.commands.sources import (
@@ -17,8 +19,12 @@ from inference.commands.sources import (
     ModelSource,
     OnnxSource,
     add_source_arguments,
+    inputs_of,
     open_source,
 )
+
+# Drawn to be repeated, where no file of inputs is named.
+SAMPLES = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +48,11 @@ def run(options: argparse.Namespace) -> Output:
         return _of_onnx(source)
     assert isinstance(source, ModelSource | ArtifactSource)
     sparse = source.compile(options.batch_sizes) if isinstance(source, ModelSource) else source.sparse
-    report = sparse.inspect(timing=options.timing)
+    if options.timing:
+        example = [torch.from_numpy(array) for array in inputs_of(options, source, SAMPLES)]
+        report = sparse.inspect(timing=True, example=example)
+    else:
+        report = sparse.inspect()
     data: dict[str, Any] = {"path": str(source.path), "bytes": source.bytes, **report.to_json()}
     return Output(data, [], [str(report)])
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import inference
 from inference.capture import capture
-from inference.commands.inputs import Array, ModelInput, random_inputs, read_inputs, shape
+from inference.commands.inputs import Array, ModelInput, random_inputs, read_arrays, read_inputs, shape
 from inference.commands.models import SUFFIXES, load_model
 from inference.engine import SparseModel
 from inference.graph import Graph
@@ -101,8 +101,14 @@ class ArtifactSource(Source):
         assert self.sparse.source is not None  # what is loaded has one
         self.dense_graph = self.sparse.source.prepare()
         names = zip(self.sparse.graph.inputs, self.sparse.source.inputs, strict=True)
+        # A compiled model takes float32, whatever the model took.
         self.specs = [
-            ModelInput(name, spec.shape, str(spec.dtype).removeprefix("torch.")) for name, spec in names
+            ModelInput(
+                name,
+                spec.shape,
+                "float32" if spec.dtype.is_floating_point else str(spec.dtype).removeprefix("torch."),
+            )
+            for name, spec in names
         ]
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
@@ -216,8 +222,7 @@ def _open_file(path: Path | None, threads: int) -> Source:
 def _example(options: argparse.Namespace) -> list[Array]:
     """Make the batch that a model is captured with."""
     if options.inputs is not None:
-        loaded = np.load(options.inputs, allow_pickle=False)
-        arrays = [loaded] if isinstance(loaded, np.ndarray) else list(dict(loaded).values())
+        arrays = read_arrays(options.inputs).values()
         # Numbers are saved in float64 unless one takes care, and hardly any model computes in it.
         wide = [a.astype(np.float32) if a.dtype == np.float64 else a for a in (x[:2] for x in arrays)]
         return [np.ascontiguousarray(array) for array in wide]

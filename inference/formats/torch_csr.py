@@ -25,6 +25,10 @@ def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
             f"torch has no CSR product for {matrix.dtype} on the CPU; convert to float32, or take "
             'backend "torch_sparse"'
         )
+    if torch.is_autocast_enabled(x.device.type):
+        # It would make both 16 bits wide, for which there is no product.
+        with torch.autocast(x.device.type, enabled=False):
+            return matrix @ x
     return matrix @ x
 
 

@@ -31,7 +31,7 @@ def find_kinds(graph: Graph, example: Sequence[Tensor]) -> dict[str, Any]:
     }
     kinds = {name: _describe(value) for name, value in values.items()}
     last_reader = {name: node for node in graph.nodes for name in node.inputs}
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for node in graph.nodes:
             values[node.output] = made = compute(node, values)
             kinds[node.output] = _describe(made)

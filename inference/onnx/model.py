@@ -90,7 +90,12 @@ def make_model(
         producer_version=_version(),
     )
     # A sparse initializer is no tensor to shape inference, though every runtime takes it for one.
-    api.checker.check_model(model, full_check=True)
+    try:
+        api.checker.check_model(model, full_check=True)
+    except (api.checker.ValidationError, api.shape_inference.InferenceError) as error:
+        raise ValueError(
+            f"an operator has no counterpart in ONNX for its dtypes: {str(error).splitlines()[0]}"
+        ) from error
     if sparse:
         _leave_out_zeros(model, constants)
         api.checker.check_model(model)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inference.calls import check_threads
 from inference.onnx.custom_op import DOMAIN
 from inference.onnx.extra import need
 
@@ -69,8 +70,7 @@ def session(
         ValueError: If ``threads`` is below 1.
     """
     runtime: Any = need("onnxruntime")
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
+    check_threads(threads)
     _check_version(runtime.__version__)
     if isinstance(model, str | os.PathLike):
         content: Any = os.fspath(model)

@@ -189,6 +189,22 @@ def test_a_compiled_model_is_its_original():
     assert_computes(graph, model, [(6,)])
 
 
+def test_a_forward_of_any_number_of_arguments():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, *xs):
+            return self.fc(sum(xs))
+
+    torch.manual_seed(0)
+    model = Sum()
+    for shapes in ([(6,)], [(6,), (6,)]):
+        graph = capture(model.float(), examples(shapes, 1))
+        assert_computes(graph, model, shapes)
+
+
 def test_constant_output():
     class Constant(Twice):
         def forward(self, x):

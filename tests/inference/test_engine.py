@@ -123,6 +123,34 @@ def test_bad_inputs_are_explained(kind, x, error, message):
         static(mlp(), torch.zeros(1, 30))(kind(x))
 
 
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.zeros((2, 6), np.int64), TypeError, "dtype int64, the compiled model takes float32"),
+        (np.zeros((2, 6), np.complex64), TypeError, "dtype complex64"),
+        (np.zeros((2, 7), np.float32), ValueError, r"must have shape \[batch, 6\]"),
+    ],
+)
+def test_bad_inputs_of_what_torch_reads_first(x, error, message):
+    model = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 2)).eval()
+    with pytest.raises(error, match=message):
+        static(model, torch.zeros(1, 6))(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.zeros((2, 3), np.float32), TypeError, "dtype float32, the compiled model takes integers"),
+        (np.zeros((2, 3)), TypeError, "dtype float64, the compiled model takes integers"),
+        (np.zeros((2, 4), np.int64), ValueError, r"must have shape \[batch, 3\], got \[2, 4\]"),
+    ],
+)
+def test_bad_indices_are_explained(x, error, message):
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2)).eval()
+    with pytest.raises(error, match=message):
+        static(model, torch.zeros(1, 3, dtype=torch.int64))(x)
+
+
 def test_what_is_no_array():
     sparse = static(mlp(), torch.zeros(1, 30))
     with pytest.raises(TypeError, match="NumPy array or a tensor, got list"):
@@ -167,6 +195,42 @@ def test_several_inputs_and_outputs():
         static(model.float(), (x, y))(x, y[:3])
     with pytest.raises(ValueError, match="one output"):
         static(model, (x, y))(x, y, out=torch.zeros(5, 6))
+
+
+def test_outputs_are_ordinary_tensors():
+    model = nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 2)).eval()
+    for body in (model, mlp()):  # torch and the engine in turns, and one native call
+        x = torch.randn(4, body[0].in_features)
+        made = static(body, x)(x)
+        expected = made.clone()
+        torch.testing.assert_close(made.add_(1), expected + 1)
+        head = nn.Linear(made.shape[1], 1)
+        head(made).sum().backward()
+        torch.testing.assert_close(head.weight.grad[0], made.sum(0))
+
+
+class Products(nn.Module):
+    """Of rows with each other, which torch computes, between layers of the engine."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 12), nn.Linear(16, 2)
+
+    def forward(self, x):
+        rows = self.first(x).view(-1, 4, 3)
+        return self.second((rows @ rows.transpose(1, 2)).flatten(1))
+
+
+def test_autocast_changes_nothing():
+    torch.manual_seed(0)
+    model, x = Products().eval(), torch.randn(5, 6)
+    sparse = static(model, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = sparse(x)
+        compiled_there = static(model, x)
+    for made in (found, compiled_there(x)):
+        assert torch.equal(made, sparse(x))
+    assert_close(found, model, x)
 
 
 def test_the_model_may_change_afterwards():
@@ -225,11 +289,20 @@ def test_what_is_no_plan(data):
         inference.Plan.from_json(data)
 
 
-def test_threads_and_batch_sizes_are_checked():
-    with pytest.raises(ValueError, match="threads must be at least 1"):
-        static(mlp(), torch.zeros(1, 30), threads=0)
-    with pytest.raises(ValueError, match="batch sizes of 1 and more"):
-        static(mlp(), torch.zeros(1, 30), batch_sizes=(0,))
+@pytest.mark.parametrize("plan", ["static", "measure"])
+@pytest.mark.parametrize("batch_sizes", [(), (0,), (4, -1), 4, (1.5,), ("1",), (True,)])
+def test_batch_sizes_are_checked(plan, batch_sizes):
+    with pytest.raises(ValueError, match="batch_sizes must be integers of 1 and more"):
+        inference.compile(mlp(), torch.zeros(1, 30), plan=plan, batch_sizes=batch_sizes)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", None, True])
+def test_threads_are_checked(threads, tmp_path):
+    for plan in ("static", "measure"):
+        with pytest.raises(ValueError, match="threads must be an integer of at least 1"):
+            inference.compile(mlp(), torch.zeros(1, 30), plan=plan, threads=threads)
+    with pytest.raises(ValueError, match="threads must be an integer of at least 1"):
+        inference.load(tmp_path / "no file", threads=threads)
 
 
 def test_the_report_names_what_runs_in_torch():

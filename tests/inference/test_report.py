@@ -87,6 +87,16 @@ def test_times(sparse):
     assert "µs; dense torch" in str(report)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_times_beside_a_model_of_another_dtype(dtype):
+    model, x = dead_units().to(dtype), torch.zeros(2, 12, dtype=dtype)
+    sparse = inference.compile(model, x, plan="static", batch_sizes=(1,))
+    for example in (None, x):
+        report = sparse.inspect(timing=True, example=example, dense=model)
+        assert report.whole[1].keys() >= {"engine", "torch"}
+    assert model[0].weight.dtype == dtype
+
+
 def test_times_of_networks_with_layers_in_torch_and_several_inputs():
     class Two(nn.Module):
         def __init__(self):

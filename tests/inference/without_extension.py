@@ -37,7 +37,7 @@ def prune(model, sparsity):
 
 def check(model, shape, kernels, **options):
     sparse = inference.compile(model, torch.randn(2, *shape), **options)
-    for batch in (1, 5):
+    for batch in (0, 1, 5):
         x = torch.randn(batch, *shape)
         with torch.no_grad():
             expected = copy.deepcopy(model).double()(x.double())

@@ -18,7 +18,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.serving.conftest import CLASSES, EXAMPLE, FEATURES, rows, running
+import inference
+from tests.serving.conftest import CLASSES, EXAMPLE, FEATURES, load_predictor, rows, running
 
 # Norm-wise, as everywhere in the engine: sums of at most 32 products in float32.
 TOLERANCE = 1e-5
@@ -138,6 +139,18 @@ def test_health_and_metrics(client: httpx.Client) -> None:
     assert 'requests_total{model="model.dwf",status="200"} 1.0' in text
     assert 'requests_total{model="model.dwf",status="422"} 1.0' in text
     assert 'batch_samples_sum{model="model.dwf"} 3.0' in text  # one of them asked by /readyz
+
+
+@pytest.mark.parametrize("suffix", [".dwf", ".onnx"])
+def test_models_of_integers_are_refused_when_they_are_loaded(suffix: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 2)).eval()
+    ids, path = torch.zeros(1, 3, dtype=torch.int64), tmp_path / f"model{suffix}"
+    if suffix == ".onnx":
+        inference.export_onnx(model, ids, path)
+    else:
+        inference.compile(model, ids, plan="static").save(path)
+    with pytest.raises(ValueError, match="float32"):
+        load_predictor(path)
 
 
 def test_it_runs_as_a_script(artifact: Path, model: nn.Module) -> None:

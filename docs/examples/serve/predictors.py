@@ -31,7 +31,7 @@ def load_predictor(path: Path) -> Predictor:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is damaged, or has several inputs or outputs.
+        ValueError: If it is damaged, has several inputs or outputs, or takes other than float32.
     """
     return _from_onnx(path) if path.suffix == ".onnx" else _from_artifact(path)
 
@@ -43,7 +43,10 @@ def _from_artifact(path: Path) -> Predictor:
         raise ValueError(
             f"{path} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; one each is served"
         )
-    return Predictor(path.name, tuple(graph.shapes[graph.inputs[0]]), model)
+    shape = graph.shapes[graph.inputs[0]]
+    if shape is None:
+        raise ValueError(f"{path} takes integers; only models of float32 inputs are served")
+    return Predictor(path.name, tuple(shape), model)
 
 
 def _from_onnx(path: Path) -> Predictor:
@@ -53,4 +56,6 @@ def _from_onnx(path: Path) -> Predictor:
     if len(opened.get_inputs()) != 1 or len(opened.get_outputs()) != 1:
         raise ValueError(f"{path} must have one input and one output to be served")
     (given,) = opened.get_inputs()
+    if given.type != "tensor(float)" or not all(isinstance(size, int) for size in given.shape[1:]):
+        raise ValueError(f"{path} takes {given.type} {given.shape}; expected float32 of one shape")
     return Predictor(path.name, tuple(given.shape[1:]), lambda x: opened.run(None, {given.name: x})[0])

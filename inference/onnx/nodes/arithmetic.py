@@ -33,6 +33,8 @@ def binary(op: str, *, swapped: bool = False) -> Callable[[Writer, Arguments], s
     def emit(w: Writer, a: Arguments) -> str:
         dtype = w.result().dtype
         x, y = w.value(a["self"], dtype), w.value(a["other"], dtype)
+        if dtype == torch.bool:
+            return w.emit(OF_TRUTH_VALUES.get(op, op), x, y)
         if a.get("alpha", 1) != 1:
             scaled, scale = (x, "self") if swapped else (y, "other")
             made = w.emit("Mul", scaled, w.value(a["alpha"], dtype))
@@ -83,7 +85,7 @@ def _elu(w: Writer, a: Arguments) -> str:
 
 def _pow(w: Writer, a: Arguments) -> str:
     base, exponent = w.value(a["self"], w.result().dtype), a["exponent"]
-    if exponent == 2:
+    if isinstance(exponent, int | float) and exponent == 2:
         return w.emit("Mul", base, base)
     return w.emit("Pow", base, w.value(exponent, w.result().dtype))
 
@@ -163,6 +165,8 @@ UNARY = {
     **{"tanh": "Tanh", "relu": "Relu", "logical_not": "Not", "bitwise_not": "Not", "isnan": "IsNaN"},
     **{"hardswish": "HardSwish", "mish": "Mish", "isinf": "IsInf"},
 }
+# ONNX's arithmetic takes numbers only.
+OF_TRUTH_VALUES = {"Mul": "And", "Min": "And", "Add": "Or", "Max": "Or"}
 BINARY = {"mul": "Mul", "maximum": "Max", "minimum": "Min", "logical_and": "And", "logical_or": "Or"}
 COMPARISONS = {"eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual"}
 COPIES = (

@@ -123,6 +123,16 @@ def test_another_model_is_refused(tmp_path):
         compiled.to_dense(nn.Linear(3, 2))
 
 
+def test_a_model_that_does_not_fit_is_left_as_it_is():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    other = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2))
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match="not the one that was compiled"):
+        inference.compile(model, torch.zeros(1, 6), plan="static").to_dense(other)
+    assert_same_state(other.state_dict(), before)
+
+
 def test_later_changes_to_the_model_do_not_reach_the_file(tmp_path):
     model = normed()
     before = copy.deepcopy(model.state_dict())

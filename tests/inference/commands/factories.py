@@ -31,6 +31,17 @@ class Embedded(nn.Module):
         return self.out(torch.cat([x, self.table(index)], 1))
 
 
+class Sinc(nn.Module):
+    """What ONNX has no operator for."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sinc(x)
+
+
+def sinc() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(FEATURES, 32), Sinc(), nn.Linear(32, CLASSES))
+
+
 not_a_model = 3
 
 

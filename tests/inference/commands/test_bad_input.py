@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,46 @@ def test_inputs_that_do_not_fit(tmp_path: Path, weights: Path, capsys: Capture) 
     )
     (tmp_path / "x.npy").write_bytes(b"junk")
     assert "no .npy or .npz" in complaint(capsys, "check", artifact, "--inputs", tmp_path / "x.npy")
+
+
+def _write(path: Path, array: object) -> None:
+    with path.open("wb") as file:  # numpy.save itself would add ".npy"
+        np.save(file, array)
+
+
+def _cut(path: Path) -> None:
+    np.savez(path, x=np.zeros((4, 12), np.float32))
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def _flip(path: Path) -> None:
+    np.savez(path, x=np.zeros((4, 12), np.float32))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+NO_INPUTS: dict[str, Callable[[Path], object]] = {
+    "cut": _cut,
+    "flipped": _flip,
+    "text": lambda path: path.write_bytes(b"1,2,3"),
+    "one number": lambda path: _write(path, np.float32(3)),
+    "strings": lambda path: _write(path, np.array([["a"] * 12])),
+    "objects": lambda path: _write(path, np.array([{}])),
+}
+
+
+def test_files_that_hold_no_inputs(weights: Path, tmp_path: Path, capsys: Capture) -> None:
+    model = ("--model", f"{FACTORIES}:mlp")
+    shape = ("--shape", "12")
+    main(["export", *map(str, (weights, *model, *shape)), "--out", str(tmp_path), "--no-timing"])
+    capsys.readouterr()
+    for name, make in NO_INPUTS.items():
+        make(file := tmp_path / f"{name}.npz")
+        for arguments in (("inspect", weights, *model), ("check", tmp_path / "w.dwf")):
+            said = complaint(capsys, *arguments, "--inputs", file)
+            assert str(file) in said
+            assert "allow_pickle" not in said
 
 
 def test_numbers_out_of_range(weights: Path, capsys: Capture) -> None:

@@ -198,6 +198,41 @@ def test_models_of_several_inputs_take_them_from_a_file(tmp_path: Path, capsys: 
     assert answer(capsys, "check", weights, *options)["passed"] is True
 
 
+def test_models_of_indices_are_timed(tmp_path: Path, capsys: Capture) -> None:
+    weights = sparse_weights(factories.Embedded(), tmp_path / "w.pt")
+    np.savez(tmp_path / "x.npz", a=np.zeros((6, 12), np.float32), b=np.arange(6) % 5)
+    options = ("--model", f"{FACTORIES}:Embedded", "--inputs", tmp_path / "x.npz")
+    answer(capsys, "export", weights, *options, "--out", tmp_path, "--no-timing")
+    for arguments in ((weights, *options), (tmp_path / "w.dwf",)):
+        said = answer(capsys, "inspect", *arguments, "--timing", "--batch-sizes", "1")
+        assert all(times["engine"] > 0 for times in said["whole"].values())
+
+
+def test_an_operator_that_onnx_lacks_leaves_the_rest(tmp_path: Path, capsys: Capture) -> None:
+    weights = sparse_weights(factories.sinc(), tmp_path / "w.pt")
+    options = (weights, "--model", f"{FACTORIES}:sinc", "--shape", "12", "--batch-sizes", "1")
+    said = answer(capsys, "bench", *options, "--seconds", "0.01")
+    assert [row["way"] for row in said["rows"]] == ["engine", "torch, dense"]
+    assert "aten.sinc.default" in "".join(said["left_out"])
+    said = answer(capsys, "export", *options, "--out", tmp_path / "out", "--kinds", "artifact")
+    assert [row["way"] for row in said["files"]] == ["artifact"]
+    assert "aten.sinc.default" in "".join(said["not_measured"])
+    assert (tmp_path / "out" / "w.dwf").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_artifacts_of_models_in_other_dtypes(
+    dtype: torch.dtype, tmp_path: Path, capsys: Capture
+) -> None:
+    sparse_weights(model := factories.mlp(), tmp_path / "w.pt")
+    example = torch.zeros(2, 12, dtype=dtype)
+    inference.compile(model.to(dtype), example, plan="static").save(tmp_path / "w.dwf")
+    assert answer(capsys, "check", tmp_path / "w.dwf")["passed"] is True
+    assert answer(capsys, "inspect", tmp_path / "w.dwf", "--timing")["whole"]
+    said = answer(capsys, "bench", tmp_path / "w.dwf", "--seconds", "0.01", "--batch-sizes", "1")
+    assert {"engine", "torch, dense"} <= {row["way"] for row in said["rows"]}
+
+
 @pytest.mark.parametrize("command", ["inspect", "bench", "check", "export"])
 def test_people_get_tables(command: str, tmp_path: Path, capsys: Capture) -> None:
     weights = sparse_weights(factories.mlp(), tmp_path / "w.pt")

@@ -86,6 +86,15 @@ def test_inputs_of_any_strides(backend: str) -> None:
 
 
 @each_backend
+def test_autocast_changes_nothing(backend: str) -> None:
+    sparse = SparseLinear.from_linear(sparse_linear(6, 4), backend)
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = sparse(x)
+    assert torch.equal(found, sparse(x))
+
+
+@each_backend
 def test_changes_to_the_dense_layer_and_to_outputs_stay_there(backend: str) -> None:
     dense = sparse_linear(6, 4)
     sparse = SparseLinear.from_linear(dense, backend)

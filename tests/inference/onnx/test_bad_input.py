@@ -54,6 +54,20 @@ def test_operators_without_a_counterpart_are_named_with_their_module():
             make_onnx(Outer().eval(), X, kind)
 
 
+def test_dtypes_without_a_counterpart_are_named():
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 2)
+
+        def forward(self, x):
+            y = self.fc(x)
+            return y + torch.floor(y.argmax(1, keepdim=True))
+
+    with pytest.raises(ValueError, match=r"no counterpart in ONNX for its dtypes.*Floor"):
+        make_onnx(Whole().eval(), X)
+
+
 def test_options_without_a_counterpart_are_named():
     class Rounding(nn.Module):
         def __init__(self):

@@ -126,6 +126,36 @@ def test_arithmetic():
     check(Arithmetic().eval(), draw([(6,)], 2), [draw([(6,)], batch, batch) for batch in (1, 3, 64)])
 
 
+def test_arithmetic_of_truth_values():
+    class Masks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 4)
+
+        def forward(self, x):
+            y = self.fc(x)
+            small, positive = y.abs() < 0.5, y > 0
+            either = (small + positive) * torch.maximum(small, ~positive)
+            return y * (small * positive), y * either, y * torch.minimum(small, positive)
+
+    torch.manual_seed(0)
+    check(Masks().eval(), draw([(6,)], 2), [draw([(6,)], batch, batch) for batch in (1, 64)])
+
+
+def test_a_power_for_each_element():
+    class Powers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(6, 4)
+            self.register_buffer("exponents", torch.tensor([2.0, 0.5, 1.0, 3.0]))
+
+        def forward(self, x):
+            return self.fc(x).abs() ** self.exponents
+
+    torch.manual_seed(0)
+    check(Powers().eval(), draw([(6,)], 2), [draw([(6,)], batch, batch) for batch in (1, 3)])
+
+
 def test_float16_models_compute_in_float32():
     model = nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 3)).half().eval()
     x = torch.randn(5, 8)
