@@ -6,7 +6,7 @@
 //   ops/pool.cpp      is the class of Op and `void bind_pool(nb::class_<Builder>&)`, which gives Builder a method that checks
 //                     its arguments (inputs.h), prepacks weights and calls builder.add(); add it to add_extension in
 //                     CMakeLists.txt, a line to ops/bind.h, and the method to inference/_native.pyi
-//   inference/native.py  a line in LOWERINGS for the node of the graph that becomes it
+//   inference/lowering/  a line in LOWERINGS for the node of the graph that becomes it
 
 #pragma once
 
