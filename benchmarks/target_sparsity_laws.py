@@ -23,8 +23,9 @@ from benchmarks.small_nets import NETS
 from benchmarks.target_sparsity import DEPTH, START, UNTIL
 from benchmarks.training_runs import evaluate
 from dwf_optim import DWFOptimizer, TargetSparsity
-from dwf_optim.penalty.removal import remove_smallest, zeros_at
+from dwf_optim.penalty.removal import remove_smallest
 from dwf_optim.penalty.target import CHANGE, DOWN, LARGEST_ERROR
+from dwf_optim.ranking import zeros_at
 
 NAME = "target_sparsity_laws"
 SEED = 1
